@@ -1,0 +1,55 @@
+"""ATOM_HOME: the one owner-only folder that holds the database, the keys and the demonstration's credentials."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder and the files in it. Creating it is the `init` command's work; reading needs nothing to exist."""
+
+    path: Path
+
+    @classmethod
+    def from_environment(cls, base: Path) -> "Home":
+        """Return the folder that ATOM_HOME names, by default `var` beside `manage.py`."""
+        return cls(Path(os.environ.get("ATOM_HOME") or base / "var").expanduser().absolute())
+
+    @property
+    def database(self) -> Path:
+        return self.path / "db.sqlite3"
+
+    @property
+    def credentials(self) -> Path:
+        return self.path / "credentials.json"
+
+    @property
+    def host_state(self) -> Path:
+        """The state folder of the local agent that `init` enrols on this machine."""
+        return self.path / "host"
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner only. Raises OSError where that cannot be done."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+
+    def secret_key(self) -> str:
+        """Return the key that signs Django's cookies, made on first use with owner-only mode."""
+        return self._secret("secret_key")
+
+    def _secret(self, name: str) -> str:
+        file = self.path / name
+        try:
+            return file.read_text().strip()
+        except FileNotFoundError:
+            self.create()
+        value = secrets.token_urlsafe(48)
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return file.read_text().strip()
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(value)
+        return value

@@ -1,0 +1,200 @@
+"""Settings. Everything that differs between installations comes from the environment; docs/reference/settings.md lists it."""
+
+import os
+import sys
+from pathlib import Path
+
+import dj_database_url
+from csp.constants import NONE, SELF
+
+from atomsite.home import Home
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = Home.from_environment(BASE_DIR)
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    return os.environ.get(name, "1" if default else "0").strip().lower() not in ("", "0", "no", "false", "off")
+
+
+SECRET_KEY = os.environ.get("SECRET_KEY") or HOME.secret_key()
+DEBUG = _flag("DEBUG", default=False)
+PORT = int(os.environ.get("PORT", "8000"))
+ATOM_URL = os.environ.get("ATOM_URL", f"http://localhost:{PORT}").rstrip("/")
+#: Links are built from this, never from a request's Host header.
+ATOM_PUBLIC_URL = os.environ.get("ATOM_PUBLIC_URL", ATOM_URL).rstrip("/")
+ATOM_OWNER_MAY_APPROVE = _flag("ATOM_OWNER_MAY_APPROVE", default=True)
+#: Requests of one agent a minute, over all its keys, and the sessions it may have waiting for a person.
+ATOM_EXECUTE_PER_MINUTE = int(os.environ.get("ATOM_EXECUTE_PER_MINUTE", "600"))
+ATOM_PENDING_PER_AGENT = int(os.environ.get("ATOM_PENDING_PER_AGENT", "20"))
+#: Requests of one key that may be held open at a time, so that no agent can take the threads that hosts need.
+ATOM_WAITS_PER_KEY = int(os.environ.get("ATOM_WAITS_PER_KEY", "4"))
+ATOM_WAITS_TOTAL = int(os.environ.get("ATOM_WAITS_TOTAL", "16"))
+ATOM_RETENTION_DAYS = int(os.environ.get("ATOM_RETENTION_DAYS", "90"))
+
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+CSRF_TRUSTED_ORIGINS = [ATOM_PUBLIC_URL]
+IS_HTTPS = ATOM_PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = IS_HTTPS
+CSRF_COOKIE_SECURE = IS_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
+SECURE_HSTS_PRELOAD = IS_HTTPS
+SECURE_SSL_REDIRECT = IS_HTTPS
+if _flag("ATOM_BEHIND_TLS_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_AGE = 12 * 60 * 60
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+INSTALLED_APPS = [
+    "atomsite.apps.AtomAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "axes",
+    "csp",
+    "django_q",
+    "audit",
+    "governance",
+    "shellagent",
+    "atomsite.apps.AtomConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+ROOT_URLCONF = "atomsite.urls"
+WSGI_APPLICATION = "atomsite.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "atomsite" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": dj_database_url.parse(
+        os.environ.get("DATABASE_URL") or f"sqlite:///{HOME.database}", conn_max_age=None
+    )
+}
+IS_SQLITE = DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3"
+if IS_SQLITE:
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        # FULL: what was acknowledged survives a power cut.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+
+REDIS_URL = os.environ.get("REDIS_URL", "")
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# django-q2 retries a failing task for ever and runs a prefetched one twice unless all of these are set.
+Q_CLUSTER = {
+    "name": "atom",
+    "workers": 1,
+    "timeout": 120,
+    "retry": 600,
+    "max_attempts": 3,
+    "ack_failures": True,
+    "queue_limit": 1,
+    "bulk": 1,
+    "catch_up": False,
+    "save_limit": 200,
+    "label": "Tasks",
+    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default", "poll": 2}),
+}
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+AXES_FAILURE_LIMIT = 10
+AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+AXES_IPWARE_PROXY_COUNT = int(os.environ.get("ATOM_PROXY_COUNT", "0")) or None
+LOGIN_URL = "admin:login"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "governance.authentication.BearerKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "atomsite.problems.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Atom Local Agent",
+    "DESCRIPTION": "Run commands on real machines, under governance.",
+    "VERSION": "0.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+STATICFILES_DIRS = [BASE_DIR / "atomsite" / "static"]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = os.environ.get("TZ") or "UTC"
+USE_I18N = False
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
+    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
+    "loggers": {"django.request": {"level": "ERROR"}, "axes": {"level": "WARNING"}},
+}

@@ -1,0 +1,55 @@
+"""Canonical JSON: one spelling for one value, so that a digest of it means something.
+
+The form is RFC 8785 (JSON Canonicalization Scheme) restricted to values that every reader spells alike: str, int whose
+magnitude is below 2**53, bool, None, list or tuple, and mappings with ASCII keys. Floats are refused; bytes are the
+caller's to encode. Standard library only, because the host process uses it too.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Final
+
+MAX_INTEGER: Final = 2**53 - 1
+
+
+class CanonicalError(TypeError):
+    """The value has no canonical JSON form."""
+
+
+def dumps(value: object) -> str:
+    """Return the canonical JSON text of `value`.
+
+    Raises CanonicalError for a float, an integer of 2**53 or more, a key that is not ASCII text, a lone surrogate or
+    any other type.
+    """
+    _check(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def sha256(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(dumps(value).encode()).hexdigest()
+
+
+def _check(value: object) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise CanonicalError(f"text with a lone surrogate at {error.start}") from error
+    elif isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise CanonicalError("integers must be below 2**53")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise CanonicalError(f"keys must be ASCII text, not {key!r}")
+            _check(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item)
+    else:
+        raise CanonicalError(f"{type(value).__name__} has no canonical JSON form")

@@ -1,0 +1,364 @@
+"""The wire types between server and host, version 1. Standard library and pure modules only; no Django.
+
+Every message is a frozen dataclass. `encode` gives what goes into JSON, `decode` reads it back and refuses anything of
+another shape; unknown keys are passed over, so that a newer peer may say more.
+"""
+
+import base64
+import binascii
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from audit import canonical
+from governance.policy.plan import Plan
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+#: A kept stream is its first and its last bytes; what lies between is counted and digested, not kept.
+HEAD_BYTES: Final = 256 * 1024
+TAIL_BYTES: Final = 256 * 1024
+#: Output up to this size travels inside the record; more goes ahead of it through the output call, in parts.
+INLINE_BYTES: Final = 64 * 1024
+SEGMENT_BYTES: Final = 256 * 1024
+
+
+class ProtocolError(ValueError):
+    """A message that does not have the shape of the protocol."""
+
+
+class RunOutcome(StrEnum):
+    """How a session ended, as the host reports it."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    ABORTED = "aborted"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+class Reason(StrEnum):
+    """Why a session ended as it did."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    AGENT_STOP = "agent_stop"
+    KILL_SWITCH = "kill_switch"
+    SPEC_MISMATCH = "spec_mismatch"
+    HOST_CEILING = "host_ceiling"
+    NOT_FOUND = "not_found"
+    OUTPUT_LIMIT = "output_limit"
+    MEMORY_LIMIT = "memory_limit"
+    OOM_SUSPECTED = "oom_suspected"
+    AGENT_RESTART = "agent_restart"
+
+
+class GrantStatus(StrEnum):
+    """The server's answer to a start: only `granted` may run."""
+
+    GRANTED = "granted"
+    ALREADY_GRANTED = "already-granted"
+    CANCELLED = "cancelled"
+    STALE_DECISION = "stale-decision"
+
+
+class Desired(StrEnum):
+    """What the server wants of a host's process."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a host says of itself. `protected` are the absolute paths that no command there may reach."""
+
+    home: str
+    user: str
+    scratch: str
+    hostname: str
+    platform: str
+    protected: tuple[str, ...] = ()
+    is_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PathGrant:
+    """A path that the sandbox opens for the command: `access` is read or write."""
+
+    path: str
+    access: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A claimed session: all the host needs to run it. An empty working directory is the scratch folder."""
+
+    id: str
+    digest: str
+    plan: dict[str, Any]
+    working_directory: str
+    env: dict[str, str]
+    timeout_seconds: int
+    grants: tuple[PathGrant, ...]
+    obligations: tuple[str, ...]
+    protected: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """Heartbeat, lease renewal and claim in one. `spool` counts the results that wait to be acknowledged."""
+
+    v: int
+    instance_id: str
+    boot_id: str
+    claim_key: str
+    free_slots: int
+    running: tuple[str, ...]
+    spool: int
+    protections: tuple[str, ...]
+    facts: HostFacts
+    version: str
+    #: How long the host will wait for the answer, in seconds; 0 asks for an answer at once.
+    hold_seconds: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """Stop a running session: TERM, then KILL after `grace_seconds`."""
+
+    id: str
+    reason: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswer:
+    """What the host is to do. `audit` is `ok` or `failed`."""
+
+    v: int
+    desired_state: str
+    audit: str
+    cancel: tuple[CancelOrder, ...]
+    sessions: tuple[Assignment, ...]
+    hold_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A wish to start a claimed session. The host makes `start_key` once and keeps it in its journal."""
+
+    id: str
+    start_key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    v: int
+    instance_id: str
+    starts: tuple[Start, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartGrant:
+    """The answer to one start. `deadline_seconds` is the server's: the timeout and the grace period together."""
+
+    id: str
+    status: GrantStatus
+    deadline_seconds: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    v: int
+    grants: tuple[StartGrant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSegment:
+    """Bytes of a stream (`stdout` or `stderr`) at an offset, base64. `is_tail` marks the part after a cut middle."""
+
+    stream: str
+    offset: int
+    data: str
+    is_tail: bool = False
+
+    @classmethod
+    def of(cls, stream: str, offset: int, data: bytes, *, is_tail: bool = False) -> "OutputSegment":
+        """Return the segment that carries `data`."""
+        return cls(stream, offset, base64.b64encode(data).decode(), is_tail)
+
+    def content(self) -> bytes:
+        """Return the bytes. Raises ProtocolError where `data` is not base64."""
+        try:
+            return base64.b64decode(self.data, validate=True)
+        except binascii.Error as error:
+            raise ProtocolError("output data is not base64") from error
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRequest:
+    """Segments of one running session; the answer is `{"next_offset": {"stdout": int, "stderr": int}}`."""
+
+    v: int
+    start_key: str
+    segments: tuple[OutputSegment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTotal:
+    """A whole stream: its size in bytes, the SHA-256 of every byte, and whether its middle was cut."""
+
+    total_bytes: int
+    sha256: str
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionReport:
+    """The write-once record of one session. Durations are integer microseconds.
+
+    `exit_codes` has one entry a command of the plan; 128 + n for a signal n. `start_key` is empty for a session that
+    was refused before its start. `protections` are those that were active, `left_behind` the pids still alive.
+    """
+
+    id: str
+    start_key: str
+    digest: str
+    outcome: RunOutcome
+    reason: Reason
+    detail: str
+    exit_codes: tuple[int, ...]
+    stdout: StreamTotal
+    stderr: StreamTotal
+    duration_us: int
+    protections: tuple[str, ...] = ()
+    left_behind: tuple[int, ...] = ()
+    output: tuple[OutputSegment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRequest:
+    v: int
+    instance_id: str
+    records: tuple[ExecutionReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAnswer:
+    """One status a record: `recorded`, `known` (the same again), `late`, `conflict` (another one stands) or `unknown`.
+
+    All but a failed call acknowledge: the host drops the record from its spool.
+    """
+
+    v: int
+    statuses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolRequest:
+    """The one-use code travels as the Bearer key, not here."""
+
+    v: int
+    name: str
+    facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolAnswer:
+    """`key` is shown this once."""
+
+    v: int
+    host_id: str
+    name: str
+    key: str
+
+
+def session_digest(
+    *,
+    plan: Plan,
+    working_directory: str,
+    host_id: str,
+    env: Mapping[str, str],
+    timeout_seconds: int,
+    grants: tuple[PathGrant, ...],
+    obligations: tuple[str, ...],
+) -> str:
+    """Return the SHA-256 (hexadecimal) of exactly what will run: an approval is bound to it and the host checks it."""
+    return canonical.sha256(
+        {
+            "v": VERSION,
+            "plan": plan.to_json(),
+            "working_directory": working_directory,
+            "host": host_id,
+            "env": sorted([name, value] for name, value in env.items()),
+            "timeout_seconds": timeout_seconds,
+            "grants": [encode(grant) for grant in grants],
+            "obligations": list(obligations),
+        }
+    )
+
+
+def encode(message: Any) -> dict[str, Any]:
+    """Return a message as plain dicts, lists, text, integers and booleans."""
+    return dataclasses.asdict(message)
+
+
+def decode(cls: type[T], data: object) -> T:
+    """Read `data` as a message of type `cls`. Raises ProtocolError, naming the field, for any other shape."""
+    if not isinstance(data, Mapping):
+        raise ProtocolError(f"{cls.__name__}: expected an object, not {type(data).__name__}")
+    values = {}
+    for name, annotation, is_required in _fields(cls):
+        if name in data:
+            values[name] = _value(f"{cls.__name__}.{name}", annotation, data[name])
+        elif is_required:
+            raise ProtocolError(f"{cls.__name__}.{name} is missing")
+    return cls(**values)
+
+
+@functools.cache
+def _fields(cls: type) -> tuple[tuple[str, Any, bool], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        (
+            item.name,
+            hints[item.name],
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING,
+        )
+        for item in dataclasses.fields(cls)
+    )
+
+
+def _value(where: str, annotation: Any, value: object) -> Any:
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ProtocolError(f"{where}: expected a list")
+        inner = typing.get_args(annotation)[0]
+        return tuple(_value(where, inner, item) for item in value)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{where}: expected an object")
+        inner = typing.get_args(annotation)[1]
+        return value if inner is Any else {key: _value(where, inner, item) for key, item in value.items()}
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return decode(annotation, value)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        try:
+            return annotation(value)
+        except ValueError:
+            raise ProtocolError(f"{where}: {value!r} is not one of {', '.join(annotation)}") from None
+    if type(value) is not annotation:
+        raise ProtocolError(f"{where}: expected {annotation.__name__}, not {type(value).__name__}")
+    return value
