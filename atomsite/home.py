@@ -30,6 +30,16 @@ class Home:
         """The state folder of the local agent that `init` enrols on this machine."""
         return self.path / "host"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the one `up` that runs from this folder; its content is that process's id."""
+        return self.path / "up.lock"
+
+    @property
+    def tour_marker(self) -> Path:
+        """There once the tour of the first start has been shown."""
+        return self.path / "tour-shown"
+
     def create(self) -> None:
         """Make the folder, readable by its owner only. Raises OSError where that cannot be done."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,6 +48,17 @@ class Home:
     def secret_key(self) -> str:
         """Return the key that signs Django's cookies, made on first use with owner-only mode."""
         return self._secret("secret_key")
+
+    def write_secret(self, file: Path, content: str) -> None:
+        """Write a file in the folder, owner-only, so that it is there whole or as it was. Raises OSError."""
+        partial = file.with_name(f".{file.name}.partial")
+        descriptor = os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            os.fchmod(descriptor, 0o600)
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        partial.replace(file)
 
     def _secret(self, name: str) -> str:
         file = self.path / name

@@ -1,0 +1,95 @@
+# The whole job: `make run`. A machine needs Python 3.11 or newer, and make. `make help` lists the rest.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# A python that is new enough; `make run PYTHON=/path/to/python` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
+# `make run PORT=9000 ATOM_HOME=/srv/atom`: make puts both into the environment. An empty one is as good as none.
+ifeq ($(PORT),)
+unexport PORT
+endif
+ifeq ($(ATOM_HOME),)
+unexport ATOM_HOME
+endif
+
+FAST := not e2e and not browser
+SLOW := e2e or browser
+# Two workers: more share one SQLite file's disk and gain nothing on a small machine.
+PYTEST := $(PY) -m pytest -q
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all bench lint coverage clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/.run-stamp ## Set up what is missing and start everything under one Ctrl-C (PORT=, ATOM_HOME=)
+	@$(PY) manage.py init --quiet && exec $(PY) manage.py up
+
+test: $(VENV)/.dev-stamp ## The fast tests on SQLite, and on PostgreSQL where TEST_DATABASE_URL is set
+	@echo "Fast tests on SQLite"
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(PYTEST_ARGS)
+ifneq ($(TEST_DATABASE_URL),)
+	@echo "Fast tests on PostgreSQL"
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(PYTEST_ARGS)
+else
+	@echo "PostgreSQL was left out: TEST_DATABASE_URL is not set."
+endif
+
+test-all: test ## The fast tests, then real processes and a real browser on the same databases
+	@echo "End to end on SQLite"
+	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
+ifneq ($(TEST_DATABASE_URL),)
+	@echo "End to end on PostgreSQL"
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
+endif
+
+coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" --cov --cov-branch --cov-report=term $(PYTEST_ARGS)
+
+bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; writes docs/benchmarks.md
+	@$(PY) -m bench
+
+lint: $(VENV)/.dev-stamp ## Format, lint, types, import directions, missing migrations
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) manage.py makemigrations --check --dry-run
+
+clean: ## Remove the virtual environment and caches; ./var, which holds your data, stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* htmlcov staticfiles
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment -------------------------------------------------------------------------------------
+
+# Prints a line each ten packages: quiet, but not silent for a minute.
+define install
+	@echo "Installing $(1) (the first time takes about a minute)"
+	@{ $(PY) -m pip install --disable-pip-version-check --no-input -r $(1); echo "status $$?"; } | awk \
+		'/^Collecting/ { n++; if (n % 10 == 0) print "  " n " packages" } /^ERROR/ { print } /^status / { code = $$2 } END { exit code }'
+	@touch $@
+endef
+
+$(VENV)/.run-stamp: requirements.txt $(VENV)/.made
+	$(call install,requirements.txt)
+
+$(VENV)/.dev-stamp: requirements-dev.txt requirements.txt $(VENV)/.made
+	$(call install,requirements-dev.txt)
+
+$(VENV)/.bench-stamp: requirements-bench.txt requirements.txt $(VENV)/.made
+	$(call install,requirements-bench.txt)
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "Python 3.11 or newer is needed, and no python3 is on the PATH. Install it, or name one: make run PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 11) and sys.exit("Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Name another one: make run PYTHON=/path/to/python" % v[:2])'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Creating $(VENV)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@

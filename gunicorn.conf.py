@@ -1,0 +1,27 @@
+"""gunicorn's settings: `python -m gunicorn -c gunicorn.conf.py atomsite.wsgi:application`, as `manage.py up` runs it.
+
+Threads, because hosts and waiting agents hold a request open for up to 45 seconds, and a held request costs a thread
+that sleeps. docs/how-to/deploy.md shows it behind TLS.
+"""
+
+import os
+from pathlib import Path
+
+_is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
+
+bind = f"{os.environ.get('ATOM_BIND') or '127.0.0.1'}:{os.environ.get('PORT') or '8000'}"
+# On SQLite a held request is woken inside the process only, and one process writes at a time anyhow.
+workers = 1 if _is_sqlite else int(os.environ.get("WEB_CONCURRENCY") or 2)
+worker_class = "gthread"
+# On PostgreSQL each thread keeps a connection: two workers stay well below the server's default of 100.
+threads = int(os.environ.get("ATOM_WEB_THREADS") or (32 if _is_sqlite else 24))
+# Longer than a host's pause between two polls, so that its connection is not closed under the next request.
+keepalive = 75
+graceful_timeout = 5
+timeout = 60
+# The heartbeat of a worker is a file; on a disk that is busy its update can be what makes the worker look dead.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn unlinks the file at once
+# The control socket has one place for each user, where two installations would meet; signals do all that is needed.
+control_socket_disable = True
+loglevel = os.environ.get("ATOM_WEB_LOG_LEVEL") or "warning"
+proc_name = "atom-local-agent"

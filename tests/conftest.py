@@ -1,0 +1,50 @@
+"""Fixtures for all tests. People have fixed roles; a database of one's own is `own_database`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from tests.database import OwnDatabase, cloned
+
+
+def person(name: str, *permissions: str, is_superuser: bool = False) -> User:
+    """Make a member of staff. A permission is `app_label.codename`."""
+    user = User.objects.create_user(name, password=f"password of {name}", is_staff=True, is_superuser=is_superuser)
+    for permission in permissions:
+        app, codename = permission.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    return user
+
+
+@pytest.fixture
+def requester(db: None) -> User:
+    """Someone who may ask for commands on behalf of any agent."""
+    return person("requester", "shellagent.execute_for_agent")
+
+
+@pytest.fixture
+def approver(db: None) -> User:
+    """Someone who may approve, and see what is to be approved."""
+    return person("approver", "shellagent.approve", "shellagent.view_shellsession")
+
+
+@pytest.fixture
+def outsider(db: None) -> User:
+    """A member of staff with no permission at all."""
+    return person("outsider")
+
+
+@pytest.fixture
+def superuser(db: None) -> User:
+    """Someone who passes every permission check."""
+    return person("superuser", is_superuser=True)
+
+
+@pytest.fixture
+def own_database(django_db_setup: None, django_db_blocker: Any, tmp_path: Path) -> Iterator[OwnDatabase]:
+    """A migrated, empty database for this test alone, here and (by its `environment`) in the processes it starts."""
+    with django_db_blocker.unblock(), cloned(tmp_path) as database:
+        yield database

@@ -1,0 +1,23 @@
+"""The settings of a test run: the product's own, with a home and a key of its own, and logins that cost little."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_home = tempfile.mkdtemp(prefix="atom-test-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+os.environ["ATOM_HOME"] = _home
+os.environ["SECRET_KEY"] = "the-tests-sign-with-this-and-nothing-else-does-0123456789"  # noqa: S105
+for _name in ("ATOM_KEY", "ATOM_HOST_KEY", "ATOM_URL", "ATOM_PUBLIC_URL", "ATOM_SCRATCH", "REDIS_URL", "DEBUG", "PORT"):
+    os.environ.pop(_name, None)
+
+from atomsite.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+# A program that a test starts is the product, with the product's settings.
+os.environ["DJANGO_SETTINGS_MODULE"] = "atomsite.settings"
