@@ -66,7 +66,7 @@ class Plan:
                     raise ValueError("plan: argv holds text only")
                 commands.append(Command(tuple(str(word) for word in argv)))
             join = step.get("join") if isinstance(step, Mapping) else None
-            steps.append(Step(tuple(commands), Join(join)))
+            steps.append(Step(tuple(commands), Join(str(join))))
         return cls(tuple(steps))
 
 

@@ -1,0 +1,259 @@
+"""The decision: a question and a policy in, one frozen Decision out. Pure: no ORM, no clock, no I/O.
+
+The strictest part wins: every rule that fires is kept, and none of them can turn a stricter one into an allow.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from audit.canonical import sha256
+from governance.policy.classify import PathUse, Reading, classify, more_severe, shown
+from governance.policy.entries import Recursion, Tables
+from governance.policy.environment import refused_env_names
+from governance.policy.explain import explain, what_would_allow
+from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX, Matrix, check_monotone
+from governance.policy.paths import (
+    UNREPORTED_SCRATCH,
+    Protection,
+    covers,
+    granted_roots,
+    load_protection,
+    normalise,
+    work_folder,
+)
+from governance.policy.tables import load_tables
+from governance.policy.types import (
+    Access,
+    Category,
+    Decision,
+    DirectoryRule,
+    Grant,
+    Maturity,
+    Outcome,
+    Question,
+    Rule,
+    Token,
+)
+
+__all__ = [
+    "SHIPPED_DIRECTORIES",
+    "SHIPPED_MATRIX",
+    "Policy",
+    "build_policy",
+    "check_monotone",
+    "decide",
+    "policy_problems",
+    "refused_env_names",
+]
+
+#: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
+ENGINE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All that a decision depends on, besides the question. `version` is a digest of the rest."""
+
+    matrix: Matrix
+    directories: tuple[DirectoryRule, ...]
+    tables: Tables
+    protection: Protection
+    version: str
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[Tables, Protection]:
+    return load_tables(), load_protection()
+
+
+def build_policy(
+    matrix: Mapping[tuple[Category, Maturity], Outcome] = SHIPPED_MATRIX,
+    directories: Iterable[DirectoryRule] = SHIPPED_DIRECTORIES,
+) -> Policy:
+    """Return the policy of a matrix and directory rules over the shipped tables, which are read once a process."""
+    tables, protection = _shipped()
+    return policy_of(matrix, directories, tables, protection)
+
+
+def policy_of(
+    matrix: Mapping[tuple[Category, Maturity], Outcome],
+    directories: Iterable[DirectoryRule],
+    tables: Tables,
+    protection: Protection,
+) -> Policy:
+    """Return the policy of exactly these parts, with its version."""
+    rules = tuple(directories)
+    content = {
+        "engine": ENGINE,
+        "matrix": sorted([str(category), str(maturity), str(row)] for (category, maturity), row in matrix.items()),
+        "directories": sorted([rule.root, str(rule.access), str(rule.least_maturity)] for rule in rules),
+        "tables": tables.digest,
+        "protected": protection.text,
+    }
+    return Policy(dict(matrix), rules, tables, protection, sha256(content))
+
+
+def policy_problems(policy: Policy) -> list[str]:
+    """Return what is wrong with a policy, one sentence each, for a system check to show."""
+    own = [policy.protection.problem] if policy.protection.problem else []
+    return [*policy.tables.problems, *own, *check_monotone(policy.matrix)]
+
+
+def decide(question: Question, policy: Policy) -> Decision:
+    """Return what governance says of a question. Never raises: any exception inside is a deny with `engine-error`."""
+    try:
+        if policy.protection.problem:
+            raise LookupError("the protected paths are not known")
+        return _Case(question, policy).decision()
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong inside, nothing runs
+        reason = f"The command could not be judged ({type(error).__name__})."
+        return Decision(
+            outcome=Outcome.DENY,
+            category=Category.UNKNOWN,
+            plan=question.plan,
+            tokens=(),
+            rules=(Rule("engine-error", Outcome.DENY, reason),),
+            explanation=f"This is denied: {reason}",
+            would_allow="Nothing: the command could not be judged. Tell an operator.",
+            policy_version=policy.version,
+        )
+
+
+class _Case:
+    """One question under one policy, while its rules and grants are collected."""
+
+    def __init__(self, question: Question, policy: Policy) -> None:
+        self.question = question
+        self.policy = policy
+        self.folder = work_folder(question)
+        self.roots = granted_roots(question, policy.directories)
+        self.rules: dict[tuple[str, str], Rule] = {}
+        self.opened: list[Grant] = []
+
+    def decision(self) -> Decision:
+        """Judge every part and return the strictest answer."""
+        readings = [classify(command.argv, self.policy.tables) for command in self.question.plan.commands()]
+        categories = set[Category]().union(*(reading.categories for reading in readings))
+        tokens: tuple[Token, ...] = tuple(token for reading in readings for token in reading.tokens)
+        category = Category.READ
+        for token in tokens:
+            category = more_severe(category, token.category)
+        self.judge_surroundings(category)
+        for reading in readings:
+            self.judge_command(reading)
+        self.judge_categories(categories)
+        is_sandboxed = self.judge_code(readings)
+        rules = tuple(sorted(self.rules.values(), key=lambda rule: -rule.outcome.strictness))
+        outcome = rules[0].outcome
+        has_network = Category.NETWORK in categories or any(reading.has_network for reading in readings)
+        duties = [name for name, is_due in (("network", has_network), ("sandbox", is_sandboxed)) if is_due]
+        return Decision(
+            outcome=outcome,
+            category=category,
+            plan=self.question.plan,
+            tokens=tokens,
+            rules=rules,
+            explanation=explain(outcome, category, readings, rules),
+            would_allow=what_would_allow(self.question, rules, self.policy.matrix, categories),
+            policy_version=self.policy.version,
+            grants=() if outcome is Outcome.DENY else self.grants(category),
+            obligations=tuple(duties),
+        )
+
+    def add(self, rule: str, outcome: Outcome, justification: str) -> None:
+        """Note a rule that fired, once."""
+        self.rules.setdefault((rule, justification), Rule(rule, outcome, justification))
+
+    def judge_surroundings(self, category: Category) -> None:
+        """Judge what holds for every command: the environment and the working directory."""
+        if refused := refused_env_names(self.question.env):
+            names = ", ".join(shown(name) for name in refused)
+            self.add("environment", Outcome.DENY, f"These variables change what programs do: {names}.")
+        if self.question.working_directory and not self.question.working_directory.startswith("/"):
+            self.add("relative-directory", Outcome.DENY, "The working directory is not an absolute path.")
+        access = Access.WRITE if category is Category.BUILD else Access.READ
+        self.judge_path(PathUse(self.folder, access), "The working directory")
+
+    def judge_command(self, reading: Reading) -> None:
+        """Judge one command's words and paths."""
+        name = reading.tokens[0].text
+        if reading.entry is None:
+            outcome = self.policy.matrix[Category.UNKNOWN, self.question.maturity]
+            by_path = "; a program is named without a path" if "/" in name else ""
+            self.add("not-allowlisted", outcome, f"{shown(name)} is not on the allowlist{by_path}.")
+        elif reading.entry.category is Category.BLOCKED:
+            self.add("blocked", Outcome.DENY, reading.entry.justification)
+        for finding in reading.findings:
+            self.add(finding.rule, Outcome.ASK, finding.justification)
+        for use in reading.paths:
+            self.judge_path(use, shown(use.text))
+
+    def judge_path(self, use: PathUse, subject: str) -> None:
+        """Judge one path: protected is deny, outside every root is ask."""
+        protection, facts = self.policy.protection, self.question.facts
+        path = normalise(use.text, self.folder)
+        place = subject if use.text == path else f"{subject} ({shown(path)})"
+        if use.text == path and use.text == self.folder:
+            place = f"{subject} {shown(path)}" if subject.startswith("The") else subject
+        if reason := protection.reason(path, use.access, facts):
+            self.add("protected-path", Outcome.DENY, f"{place} is protected. {reason}")
+        elif not use.is_guess:
+            self.judge_reach(path, use, place)
+
+    def judge_reach(self, path: str, use: PathUse, place: str) -> None:
+        """Judge a path that is not protected itself: what is below it, and whether the agent's roots open it."""
+        protection, facts = self.policy.protection, self.question.facts
+        if use.recursion is Recursion.CONTENTS and (inside := protection.contained(path, facts)):
+            self.add("contains-protected", Outcome.DENY, f"{place} holds the protected path {shown(inside)}.")
+        if protection.is_open(path, use.access):
+            self.opened.append(Grant(path, use.access))
+        elif not covers(self.roots, path, use.access):
+            kind = "write in" if use.access is Access.WRITE else "read"
+            self.add("outside-roots", Outcome.ASK, f"{place} is outside the folders that this agent may {kind}.")
+            self.opened.append(Grant(path, use.access))
+
+    def judge_categories(self, categories: Iterable[Category]) -> None:
+        """Judge the row of the matrix of every category that the commands have."""
+        maturity = self.question.maturity
+        for category in sorted(categories, key=lambda one: -one.severity):
+            if category in (Category.UNKNOWN, Category.BLOCKED):
+                continue  # `not-allowlisted` and `blocked` say it more clearly
+            outcome = self.policy.matrix[category, maturity]
+            self.add(f"matrix:{category}:{maturity}", outcome, _MATRIX[outcome].format(maturity, category))
+
+    def judge_code(self, readings: Iterable[Reading]) -> bool:
+        """Return whether a sandbox must be active; ask where the host has none, or where it cannot keep secrets."""
+        readings = list(readings)
+        runs_code = any(Category.BUILD in reading.categories for reading in readings)
+        if not (runs_code or any(reading.needs_sandbox for reading in readings)):
+            return False
+        facts = self.question.facts
+        if not facts.is_sandboxed:
+            self.add("no-sandbox", Outcome.ASK, "It needs a sandbox, and the host reports none.")
+        if runs_code:
+            # A sandbox that opens a folder opens all that is in it, so code there could read the secrets in it.
+            for path in dict.fromkeys([self.folder, *(root.path for root in self.roots)]):
+                if inside := self.policy.protection.contained(path, facts, with_own=False):
+                    reason = f"It runs code that could reach {shown(inside)}, in the folder {shown(path)}."
+                    self.add("contains-protected", Outcome.ASK, reason)
+        return True
+
+    def grants(self, category: Category) -> tuple[Grant, ...]:
+        """Return what the host's sandbox opens: the agent's roots, the working directory, and each path outside."""
+        reads_only = category is Category.READ
+        wanted = [Grant(root.path, Access.READ) if reads_only else root for root in self.roots]
+        wanted += [*self.opened, Grant(self.folder, Access.READ)]
+        kept: list[Grant] = []
+        for grant in wanted:
+            if not grant.path.startswith(UNREPORTED_SCRATCH) and not covers(kept, grant.path, grant.access):
+                kept.append(grant)
+        return tuple(kept)
+
+
+_MATRIX: Final = {
+    Outcome.ALLOW: "{} agents may run {} commands without asking.",
+    Outcome.ASK: "{} agents need an approval for {} commands.",
+    Outcome.DENY: "{} agents may not run {} commands.",
+}

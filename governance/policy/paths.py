@@ -1,0 +1,172 @@
+"""Where a path leads and whether it may be reached. Lexical only: the host repeats every check on real paths."""
+
+import fnmatch
+import posixpath
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from governance.policy.types import Access, DirectoryRule, Facts, Grant, Maturity, Question
+
+SHIPPED_PROTECTED: Final = Path(__file__).with_name("protected.toml")
+#: Stands for the scratch folder of a host that has not reported one yet. No real path can be below it.
+UNREPORTED_SCRATCH: Final = "/\0scratch"
+_PERSON_HOME: Final = re.compile(r"(/root|/(?:home|Users)/[^/]+)(?:/|$)")
+_ABOVE_HOMES: Final = frozenset(["/", "/home", "/Users"])
+_KEYS: Final = frozenset(["why", "access", "names", "except", "paths", "below_home"])
+
+
+def normalise(text: str, base: str) -> str:
+    """Return the absolute path that `text` names from the absolute folder `base`, without `.`, `..` and `//`."""
+    path = posixpath.normpath(posixpath.join(base, text))
+    # POSIX lets two leading slashes mean something else, and Linux does not.
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
+def is_within(path: str, root: str) -> bool:
+    """Return whether `path` is `root` or below it: `/data-evil` is not within `/data`."""
+    return path == root or path.startswith(root if root.endswith("/") else root + "/")
+
+
+def expand_home(root: str, home: str) -> str | None:
+    """Return a root with its leading `~` replaced by `home`, or None where the host has not reported a home."""
+    if root != "~" and not root.startswith("~/"):
+        return normalise(root, "/")
+    return normalise(root[2:], home) if home.startswith("/") else None
+
+
+def work_folder(question: Question) -> str:
+    """Return the folder that relative operands start from: the working directory, else the host's scratch folder."""
+    if question.working_directory:
+        return normalise(question.working_directory, "/")
+    return normalise(question.facts.scratch, "/") if question.facts.scratch else UNREPORTED_SCRATCH
+
+
+def granted_roots(question: Question, directories: Iterable[DirectoryRule]) -> list[Grant]:
+    """Return the roots where this agent may work on this host: by maturity, by an operator's gift, and scratch."""
+    home = question.facts.home
+    roots = [
+        Grant(root, rule.access)
+        for rule in directories
+        if _reaches(question.maturity, rule.least_maturity) and (root := expand_home(rule.root, home)) is not None
+    ]
+    given = (expand_home(root, home) for root in question.agent_roots)
+    roots += [Grant(root, Access.WRITE) for root in given if root is not None]
+    scratch = question.facts.scratch
+    return [*roots, Grant(normalise(scratch, "/") if scratch else UNREPORTED_SCRATCH, Access.WRITE)]
+
+
+def _reaches(maturity: Maturity, least: Maturity) -> bool:
+    return maturity.rank >= least.rank
+
+
+def covers(roots: Iterable[Grant], path: str, access: Access) -> bool:
+    """Return whether one of the roots opens `path` for `access`; write includes read."""
+    return any(is_within(path, root.path) and access in (Access.READ, root.access) for root in roots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    why: str
+    access: Access
+    pattern: re.Pattern[str]
+    exceptions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """The paths that no command may reach, from `protected.toml`; `problem` is what is wrong with that file."""
+
+    names: tuple[_Names, ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
+    below_home: tuple[tuple[str, str], ...] = ()
+    readable: frozenset[str] = frozenset()
+    writable: frozenset[str] = frozenset()
+    problem: str = ""
+    text: str = ""
+
+    def is_open(self, path: str, access: Access) -> bool:
+        """Return whether the path is a harmless fact of the system, open although it is outside every root."""
+        return path in self.writable or (access is Access.READ and path in self.readable)
+
+    def reason(self, path: str, access: Access, facts: Facts) -> str | None:
+        """Return why `path` is protected from `access`, as a sentence, or None. `path` is normalised."""
+        if self.is_open(path, access):
+            return None
+        own = [(protected, "It belongs to the product on this host.") for protected in facts.protected]
+        for protected, why in (*own, *self.paths, *self._in_homes(path, facts)):
+            if is_within(path, protected):
+                return why
+        parts = path.lower().split("/")
+        for names in self.names:
+            if names.access is Access.WRITE and access is Access.READ:
+                continue
+            if any(names.pattern.fullmatch(part) and part not in names.exceptions for part in parts):
+                return names.why
+        return None
+
+    def contained(self, path: str, facts: Facts, *, with_own: bool = True) -> str | None:
+        """Return a protected path below `path`, or None. `with_own` counts the product's own files too."""
+        below = path if path.endswith("/") else path + "/"
+        candidates = [own for own in facts.protected if with_own]
+        candidates += [protected for protected, _ in self.paths]
+        candidates += [protected for protected, _ in self._in_homes(path, facts)]
+        return next((protected for protected in candidates if protected.startswith(below)), None)
+
+    def _in_homes(self, path: str, facts: Facts) -> list[tuple[str, str]]:
+        """Return the protected paths of the homes that `path` is in or above."""
+        homes = {facts.home} if facts.home.startswith("/") else set()
+        if person := _PERSON_HOME.match(path):
+            homes.add(person[1])
+        elif path in _ABOVE_HOMES:
+            homes.add("/root" if path == "/" else f"{path}/*")
+        homes = {home for home in homes if is_within(path, home) or is_within(home, path)}
+        return [(normalise(below, home), why) for home in homes for below, why in self.below_home]
+
+
+def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:
+    """Return the protected paths of a file. A file that is wrong gives a Protection with a `problem`, never raises."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return _read(text)
+    except (OSError, ValueError) as error:
+        return Protection(problem=f"{path.name}: {error}")
+
+
+def _read(text: str) -> Protection:
+    data = tomllib.loads(text)
+    if set(data) != {"protected", "readable", "writable"}:
+        raise ValueError("a file of protected paths holds [[protected]], [readable] and [writable]")
+    names: list[_Names] = []
+    paths: list[tuple[str, str]] = []
+    below_home: list[tuple[str, str]] = []
+    for entry in data["protected"]:
+        if unknown := set(entry) - _KEYS:
+            raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
+        why, access = entry["why"], Access(entry.get("access", Access.READ))
+        if patterns := _texts(entry, "names"):
+            joined = "|".join(fnmatch.translate(name.lower()) for name in patterns)
+            names.append(_Names(why, access, re.compile(joined), frozenset(_texts(entry, "except"))))
+        paths += [(protected, why) for protected in _texts(entry, "paths")]
+        below_home += [(protected, why) for protected in _texts(entry, "below_home")]
+    return Protection(
+        names=tuple(names),
+        paths=tuple(paths),
+        below_home=tuple(below_home),
+        readable=frozenset(_texts(data["readable"], "paths")),
+        writable=frozenset(_texts(data["writable"], "paths")),
+        text=text,
+    )
+
+
+def _texts(data: Mapping[str, object], key: str) -> list[str]:
+    value = data.get(key, [])
+    if not isinstance(value, list):
+        raise ValueError(f"`{key}` is a list of texts")
+    texts = [text for text in value if isinstance(text, str) and text]
+    if len(texts) != len(value):
+        raise ValueError(f"`{key}` is a list of texts")
+    return texts

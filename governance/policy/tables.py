@@ -1,0 +1,230 @@
+"""Program tables: TOML files, one a family, read at start, checked strictly, and proved by their own examples.
+
+A table that is wrong never allows anything: an entry with an unknown key, a wrong type or a failing example is left
+out, its programs become unknown, and `Tables.problems` says why, for a system check to show.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from governance.policy.classify import ASK_RULES, classify
+from governance.policy.entries import Entry, Operand, Option, Recursion, Style, Tables, value_type
+from governance.policy.types import Category
+
+SHIPPED: Final = Path(__file__).with_name("programs")
+
+_ENTRY_KEYS: Final = frozenset(["names", "category", "justification", "style", "flags", "options", "operands"]).union(
+    ["recurses", "numeric", "network", "ask", "subcommand"]
+)
+_PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
+_OPTION_KEYS: Final = frozenset(
+    ["names", "value", "optional", "category", "effect", "recurses", "operands", "sandbox", "alone"]
+)
+_T = TypeVar("_T")
+
+
+class TableError(ValueError):
+    """An entry of a table is wrong; the message says what."""
+
+
+def load_tables(folder: Path = SHIPPED) -> Tables:
+    """Return the tables of every `*.toml` file in a folder; what is wrong with them is in `problems`, never raised."""
+    return read_tables({path.name: path.read_bytes() for path in sorted(folder.glob("*.toml"))})
+
+
+def read_tables(files: Mapping[str, bytes]) -> Tables:
+    """Return the tables of files given as name and bytes. A program that is listed twice becomes unknown."""
+    found: dict[str, Entry] = {}
+    problems: list[str] = []
+    doubled: set[str] = set()
+    digest = hashlib.sha256()
+    for file, content in files.items():
+        digest.update(f"{len(file)}:{file}:{len(content)}:".encode() + content)
+        for name, entry in _read_file(file, content, problems):
+            if name in found:
+                problems.append(f"{file}: `{name}` is listed twice")
+                doubled.add(name)
+            found[name] = entry
+    for name in doubled:
+        if found[name].category is not Category.BLOCKED:
+            del found[name]
+    return Tables(
+        programs={name: entry for name, entry in found.items() if not name.endswith("*")},
+        prefixes=tuple((name[:-1], entry) for name, entry in found.items() if name.endswith("*")),
+        problems=tuple(problems),
+        digest=digest.hexdigest(),
+    )
+
+
+def _read_file(file: str, content: bytes, problems: list[str]) -> list[tuple[str, Entry]]:
+    """Return the file's programs, each under each of its names, without those that are wrong."""
+    try:
+        data = tomllib.loads(content.decode())
+    except ValueError as error:  # not UTF-8, or not TOML, which names the line
+        problems.append(f"{file}: {error}")
+        return []
+    programs = data.pop("program", [])
+    if data or not isinstance(programs, list):
+        problems.append(f"{file}: a table holds [[program]] entries only, not {sorted(data) or type(programs)}")
+        return []
+    entries: list[tuple[str, Entry]] = []
+    for number, raw in enumerate(programs, start=1):
+        label = f"{file}: program {number}"
+        try:
+            _require(isinstance(raw, dict), "an entry is a table")
+            names = _words(raw, "names")
+            label = f"{file}: {' '.join(names)}"
+            _require(bool(names), "`names` is missing")
+            program = {name: _entry(name, raw, _PROGRAM_KEYS) for name in names}
+            _prove(program, raw)
+        except TableError as error:
+            problems.append(f"{label}: {error}")
+            continue
+        entries += program.items()
+    return entries
+
+
+def _entry(name: str, raw: Mapping[str, object], known: frozenset[str] = _ENTRY_KEYS) -> Entry:
+    _check_keys(raw, known)
+    style = _enum(Style, raw, "style", Style.GNU)
+    category = _enum(Category, raw, "category", None)
+    justification = _get(raw, "justification", str, "")
+    ask = _get(raw, "ask", str, "")
+    _require(category is not Category.UNKNOWN, "a listed program is not `unknown`")
+    _require(justification.endswith("."), "`justification` is a sentence")
+    _require(not ask or ask in ASK_RULES, f"`ask` is one of {sorted(ASK_RULES)}")
+    _require(not name.endswith("*") or category is Category.BLOCKED, "only a blocked name may end in `*`")
+    _require(not name.startswith("-") and "/" not in name, f"{name!r} is not a program's name")
+    subcommands: dict[str, Entry] = {}
+    for sub in _get(raw, "subcommand", list, []):
+        _require(isinstance(sub, dict), "a subcommand is a table")
+        for sub_name in _words(sub, "names"):
+            _require(sub_name not in subcommands, f"the subcommand `{sub_name}` is listed twice")
+            subcommands[sub_name] = _entry(sub_name, sub)
+    return Entry(
+        name=name,
+        category=category,
+        justification=justification,
+        style=style,
+        options=_options(raw),
+        operands=_row(_get(raw, "operands", str, "")),
+        recursion=_recursion(raw),
+        is_numeric=_flag(raw, "numeric"),
+        has_network=_flag(raw, "network"),
+        ask=ask,
+        subcommands=subcommands,
+    )
+
+
+def _options(raw: Mapping[str, object]) -> dict[str, Option]:
+    listed = [Option((name,)) for name in _words(raw, "flags")]
+    listed += [_option(option) for option in _get(raw, "options", list, [])]
+    options: dict[str, Option] = {}
+    for option in listed:
+        _require(bool(option.names), "an option has no name")
+        for name in option.names:
+            _require(name not in options, f"the option `{name}` is listed twice")
+            options[name] = option
+    return options
+
+
+def _option(raw: object) -> Option:
+    if not isinstance(raw, dict):
+        raise TableError("an option is a table")
+    _check_keys(raw, _OPTION_KEYS)
+    value = _get(raw, "value", str, "")
+    try:
+        kind = value_type(value) if value else None
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    is_optional = _flag(raw, "optional")
+    _require(kind is not None or not is_optional, "`optional` needs a `value`")
+    return Option(
+        names=tuple(_words(raw, "names")),
+        value=kind,
+        is_optional=is_optional,
+        category=_enum(Category, raw, "category", None) if "category" in raw else None,
+        effect=_get(raw, "effect", str, ""),
+        recursion=_recursion(raw),
+        operands=_row(_get(raw, "operands", str, "")) if "operands" in raw else None,
+        needs_sandbox=_flag(raw, "sandbox"),
+        alone=_enum(Category, raw, "alone", None) if "alone" in raw else None,
+    )
+
+
+def _row(text: str) -> tuple[Operand, ...]:
+    """Read a row of operands: type names, each with `?` (may be missing), `*` (any number) or `+` (one or more)."""
+    row = []
+    for word in text.split():
+        suffix = word[-1] if word[-1] in "?*+" else ""
+        try:
+            kind = value_type(word.removesuffix(suffix))
+        except ValueError as error:
+            raise TableError(str(error)) from error
+        row.append(Operand(kind, least=0 if suffix in ("?", "*") else 1, is_repeated=suffix in ("*", "+")))
+    _require(sum(operand.is_repeated for operand in row) <= 1, "only one operand of a row may repeat")
+    return tuple(row)
+
+
+def _recursion(raw: Mapping[str, object]) -> Recursion:
+    text = _get(raw, "recurses", str, "none")
+    _require(text.upper() in Recursion.__members__, "`recurses` is names or contents")
+    return Recursion[text.upper()]
+
+
+def _prove(program: Mapping[str, Entry], raw: Mapping[str, object]) -> None:
+    """Raise TableError where an example does not come out as the entry says."""
+    tables = Tables(programs=program)
+    examples = _get(raw, "examples", dict, {})
+    _require(bool(examples) or all(entry.category is Category.BLOCKED for entry in program.values()), "no `examples`")
+    for text, expected in examples.items():
+        reading = classify(text.split(), tables)
+        is_known = reading.entry is not None and not any(f.rule not in ASK_RULES for f in reading.findings)
+        _require(is_known and reading.category == expected, f"example {text!r} is {reading.category}, not {expected}")
+    for text in _get(raw, "refuses", list, []):
+        _require(isinstance(text, str) and bool(text.split()), "`refuses` lists commands")
+        reading = classify(text.split(), tables)
+        is_refused = any(finding.rule not in ASK_RULES for finding in reading.findings)
+        _require(
+            reading.entry is not None and (is_refused or reading.category is Category.BLOCKED),
+            f"{text!r} must not be understood, and is {reading.category}",
+        )
+
+
+def _check_keys(raw: Mapping[str, object], known: Iterable[str]) -> None:
+    unknown = sorted(set(raw) - set(known))
+    _require(not unknown, f"unknown key {', '.join(unknown)}")
+
+
+def _get(raw: Mapping[str, object], key: str, kind: type[_T], default: _T) -> _T:
+    value = raw.get(key, default)
+    if not isinstance(value, kind):
+        raise TableError(f"`{key}` is a {kind.__name__}, not {value!r}")
+    return value
+
+
+def _flag(raw: Mapping[str, object], key: str) -> bool:
+    value = raw.get(key, False)
+    if not isinstance(value, bool):
+        raise TableError(f"`{key}` is true or false, not {value!r}")
+    return value
+
+
+def _words(raw: Mapping[str, object], key: str) -> list[str]:
+    return _get(raw, key, str, "").split()
+
+
+def _enum(kind: type[_T], raw: Mapping[str, object], key: str, default: _T | None) -> _T:
+    value = raw.get(key, default)
+    try:
+        return kind(value)  # type: ignore[call-arg]
+    except ValueError:
+        raise TableError(f"`{key}` is not {value!r}") from None
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise TableError(message)
