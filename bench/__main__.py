@@ -1,0 +1,109 @@
+"""`python -m bench`: start everything, let it take turns, say what holds.
+
+Exit status 0, 1 where a gate fails, 130 at Ctrl-C, 64 for a wrong command line.
+"""
+
+import sys
+import time
+from datetime import UTC, datetime
+
+from bench import account, claim, machine, report
+from bench.figures import Run
+from bench.gates import Verdict, gates
+from bench.options import Options, parse
+from bench.ours import Ours
+from bench.peers import AT_ONCE, BareSpawn, Peer
+from bench.queues import CeleryOnRedis, DjangoQ
+from bench.rounds import Rounds, say
+from bench.services import Postgres, Redis
+from bench.ssh import AsyncSsh, SshControlMaster, SshServer, install_peers
+from bench.sudo import SudoLogged
+from bench.workspace import PeerFailed, Workspace
+
+DATABASES = ("sqlite", "postgres")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark and return its exit status."""
+    options = parse(arguments)
+    if options.install_peers:
+        install_peers()
+    postgres = Postgres(options.postgres_url)
+    run = Run(datetime.now(UTC).isoformat(timespec="seconds"), {}, options.host_concurrency)
+    begun = time.monotonic()
+    run.machine = {"begun": run.started_at, "host's concurrency": str(options.host_concurrency)}
+    run.machine |= machine.describe(postgres)
+    try:
+        with Workspace() as workspace:
+            whose = account.create(workspace)
+            _measure(workspace, options, run, _peers(options, whose, postgres))
+        if options.with_claim:
+            _claim(options, run, postgres)
+    except KeyboardInterrupt:
+        say("stopped; everything that was started is gone")
+        return 130
+    run.seconds = time.monotonic() - begun
+    run.machine["took"] = f"{run.seconds / 60:.1f} minutes, {options.rounds} rounds"
+    _publish(options, run, report.to_markdown(run, account=whose.summary, at_once=AT_ONCE))
+    return _judge(options, run)
+
+
+def _peers(options: Options, whose: account.Account, postgres: Postgres) -> list[Peer]:
+    server = SshServer(whose)
+    peers: list[Peer] = [
+        BareSpawn(),
+        SshControlMaster(server),
+        AsyncSsh(server),
+        SudoLogged(whose),
+        CeleryOnRedis(Redis()),
+        *(DjangoQ(database, postgres, is_tuned=tuned) for database in DATABASES for tuned in (False, True)),
+        *(Ours(database, postgres, concurrency=options.host_concurrency) for database in DATABASES),
+    ]
+    return [peer for peer in peers if options.wants(peer.key)]
+
+
+def _measure(workspace: Workspace, options: Options, run: Run, peers: list[Peer]) -> None:
+    rounds = Rounds(options, run)
+    rounds.start(workspace, peers)
+    rounds.measure()
+    for peer in peers:
+        if isinstance(peer, Ours) and run.row(peer.key):
+            try:
+                run.footprints.append(peer.footprint(options.idle_seconds))
+            except PeerFailed as failure:
+                say(f"{peer.label}: no footprint, {failure}")
+
+
+def _claim(options: Options, run: Run, postgres: Postgres) -> None:
+    for database in DATABASES:
+        if not options.wants(f"ours-{database}"):
+            continue
+        try:
+            with Workspace() as workspace:
+                run.claims[database] = claim.measure(workspace, database, postgres, options.claim_rows)
+        except PeerFailed as failure:
+            say(f"claiming on {database}: not measured, {failure}")
+
+
+def _publish(options: Options, run: Run, page: str) -> None:
+    if options.report:
+        options.report.write_text(page)
+        say(f"written: {options.report}")
+    else:
+        say(page)
+    if options.json:
+        options.json.write_text(report.to_json(run))
+
+
+def _judge(options: Options, run: Run) -> int:
+    found = gates(run)
+    for gate in found:
+        say(gate.line())
+    failed = [row for row in run.rows if row.failure]
+    if options.is_quick:
+        return 1 if failed else 0
+    return 1 if options.has_gates and any(gate.verdict is Verdict.FAIL for gate in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The figures of a run as plain values, and the few statistics that are made of them."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Row:
+    """What was measured of one peer. `one` holds the seconds of each sample, `many` (commands, seconds), by round."""
+
+    key: str
+    label: str
+    at_once: str
+    one: list[list[float]] = field(default_factory=list)
+    many: list[tuple[int, float]] = field(default_factory=list)
+    #: Why there is nothing, or nothing more, of it.
+    missing: str | None = None
+    failure: str | None = None
+
+    def samples(self) -> list[float]:
+        """Return the samples of all rounds, in seconds."""
+        return [sample for one in self.one for sample in one]
+
+    def medians(self) -> list[float]:
+        """Return each round's median, in seconds."""
+        return [statistics.median(one) for one in self.one if one]
+
+    def rates(self) -> list[float]:
+        """Return each round's commands a second."""
+        return [count / seconds for count, seconds in self.many]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The machine while a round ran: the load average at its begin, and shares of all processors' time."""
+
+    load_average: float
+    busy_percent: float
+    steal_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What the product's processes held after the load, in MiB, and the idle host's share of one core, in percent."""
+
+    key: str
+    host_mib: float
+    host_children_mib: tuple[float, ...]
+    web_workers_mib: tuple[float, ...]
+    others_mib: dict[str, float]
+    idle_seconds: float
+    idle_host_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFigure:
+    """Claiming from a table with `rows` sessions, in microseconds: the queue's query alone, and the whole claim."""
+
+    rows: int
+    query_us: float
+    query_p95_us: float
+    claim_us: float
+    claim_p95_us: float
+    #: What EXPLAIN says of the query.
+    plan: str
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that one run found."""
+
+    started_at: str
+    machine: dict[str, str]
+    host_concurrency: int
+    rows: list[Row] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
+    claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def row(self, key: str) -> Row | None:
+        """Return the row with this key where it has figures of every round, else None."""
+        for row in self.rows:
+            if row.key == key and row.one and row.many and not row.failure:
+                return row
+        return None
+
+
+def p95(samples: Sequence[float]) -> float:
+    """Return the 95th percentile (nearest rank) of at least one sample."""
+    ordered = sorted(samples)
+    return ordered[max(0, math.ceil(0.95 * len(ordered)) - 1)]
+
+
+def ratios(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
+    """Return ours over theirs, round by round: two figures of one round saw the same machine."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=False)]

@@ -1,0 +1,105 @@
+"""What must hold, from the project's requirements. A gate whose figures are not there is not measured, not passed."""
+
+import statistics
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench.figures import Footprint, Row, Run, ratios
+
+DATABASES = (("sqlite", "SQLite", 1.75), ("postgres", "PostgreSQL", 2.5))
+DJANGOQ_FACTOR = 2.5
+CELERY_FACTOR = 0.7
+CLAIM_FACTOR = 2.0
+HOST_MIB = 60.0
+WEB_WORKER_MIB = 110.0
+IDLE_PERCENT = 0.5
+
+
+class Verdict(StrEnum):
+    """How a gate came out."""
+
+    PASS = "PASS"  # noqa: S105 - not a password
+    FAIL = "FAIL"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One requirement: a figure, the limit it has to keep, and the figure of each round where there are rounds."""
+
+    name: str
+    limit: float
+    values: tuple[float, ...]
+    is_ceiling: bool = True
+
+    @property
+    def value(self) -> float | None:
+        """The median over the rounds."""
+        return statistics.median(self.values) if self.values else None
+
+    @property
+    def verdict(self) -> Verdict:
+        value = self.value
+        if value is None:
+            return Verdict.NOT_MEASURED
+        holds = value <= self.limit if self.is_ceiling else value >= self.limit
+        return Verdict.PASS if holds else Verdict.FAIL
+
+    def line(self) -> str:
+        """Return it in one line of text."""
+        value = "-" if self.value is None else f"{self.value:.2f}"
+        rounds = " ".join(f"{one:.2f}" for one in self.values)
+        sign = "at most" if self.is_ceiling else "at least"
+        return f"{self.verdict:12}  {self.name}: {value} ({sign} {self.limit:g}; {rounds or 'no figures'})"
+
+
+def gates(run: Run) -> list[Gate]:
+    """Return every gate with what this run found for it."""
+    found: list[Gate] = []
+    for database, title, factor in DATABASES:
+        ours = run.row(f"ours-{database}")
+        found += _against_peers(run, ours, database, title, factor)
+        found += _footprint(next((one for one in run.footprints if one.key == f"ours-{database}"), None), title)
+        found += _claims(run, database, title)
+    return found
+
+
+def _against_peers(run: Run, ours: Row | None, database: str, title: str, factor: float) -> list[Gate]:
+    ssh, djangoq, celery = (run.row(key) for key in ("ssh-master", f"djangoq-{database}", "celery"))
+    latency = ratios(ours.medians(), ssh.medians()) if ours and ssh else []
+    faster = ratios(ours.rates(), djangoq.rates()) if ours and djangoq else []
+    level = ratios(ours.rates(), celery.rates()) if ours and celery else []
+    return [
+        Gate(f"idle latency over ssh with ControlMaster, {title}", factor, tuple(latency)),
+        Gate(
+            f"commands a second over django-q2's at its defaults, {title}",
+            DJANGOQ_FACTOR,
+            tuple(faster),
+            is_ceiling=False,
+        ),
+        Gate(f"commands a second over Celery's, {title}", CELERY_FACTOR, tuple(level), is_ceiling=False),
+    ]
+
+
+def _footprint(footprint: Footprint | None, title: str) -> list[Gate]:
+    host = (footprint.host_mib,) if footprint else ()
+    web = (max(footprint.web_workers_mib),) if footprint and footprint.web_workers_mib else ()
+    idle = (footprint.idle_host_percent,) if footprint else ()
+    return [
+        Gate(f"the host process in MiB, {title}", HOST_MIB, host),
+        Gate(f"the largest web worker in MiB, {title}", WEB_WORKER_MIB, web),
+        Gate(f"the idle host in percent of a core, {title}", IDLE_PERCENT, idle),
+    ]
+
+
+def _claims(run: Run, database: str, title: str) -> list[Gate]:
+    figures = run.claims.get(database, [])
+    query: tuple[float, ...] = ()
+    claim: tuple[float, ...] = ()
+    if len(figures) > 1:
+        few, many = figures[0], figures[-1]
+        query, claim = (many.query_us / few.query_us,), (many.claim_us / few.claim_us,)
+    return [
+        Gate(f"the queue's query, most over fewest sessions, {title}", CLAIM_FACTOR, query),
+        Gate(f"a whole claim, most over fewest sessions, {title}", CLAIM_FACTOR, claim),
+    ]

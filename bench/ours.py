@@ -1,0 +1,174 @@
+"""The product, everything on: governance, audit and sandbox, as `up` starts it, asked over HTTP as an agent asks."""
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
+import requests
+
+from bench.figures import Footprint
+from bench.options import REPOSITORY
+from bench.peers import AT_ONCE, Peer, timed
+from bench.services import Postgres
+from bench.workspace import PeerFailed, Spawned, Workspace, free_port, run
+
+MANAGE = str(REPOSITORY / "manage.py")
+UP = REPOSITORY / "atomsite" / "management" / "commands" / "up.py"
+WAIT_SECONDS = 45
+#: Statuses that a session leaves by itself; with any other it will not change any more.
+OPEN = ("pending", "queued", "claimed", "running")
+FINISH_SECONDS = 60.0
+MIB = 1024 * 1024
+
+
+class Ours(Peer):
+    """The product on SQLite or on PostgreSQL, with a home, a port and a database of its own."""
+
+    def __init__(self, database: str, postgres: Postgres, *, concurrency: int) -> None:
+        self.database = database
+        self.postgres = postgres
+        self.concurrency = concurrency
+        self.key = f"ours-{database}"
+        self.label = f"ours on {'SQLite' if database == 'sqlite' else 'PostgreSQL'}"
+        self.at_once = f"host's concurrency {concurrency}"
+        self._up: Spawned | None = None
+        self._url = ""
+        self._key = ""
+        self._session = requests.Session()
+
+    def missing(self) -> str | None:
+        if not UP.exists():
+            return "this checkout has no `up` command"
+        return None if self.database == "sqlite" else self.postgres.missing()
+
+    def start(self, workspace: Workspace) -> None:
+        folder = workspace.folder(self.key)
+        home, cache = folder / "home", folder / "cache"
+        cache.mkdir(mode=0o700)
+        port = free_port()
+        env = {
+            "ATOM_HOME": str(home),
+            "PORT": str(port),
+            "XDG_CACHE_HOME": str(cache),
+            "ATOM_EXECUTE_PER_MINUTE": "100000000",
+            "LOG_LEVEL": "WARNING",
+        }
+        if self.database == "postgres":
+            env["DATABASE_URL"] = self.postgres.create(workspace, "ours")
+        run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
+        run([sys.executable, MANAGE, "init"], env=env, cwd=REPOSITORY)
+        credentials = json.loads((home / "credentials.json").read_text())
+        self._url = f"http://127.0.0.1:{port}/api/local-agent"
+        self._key = str(credentials["agents"]["autonomous"]["key"])
+        self._session = self._new_session()
+        argv = [sys.executable, MANAGE, "up", "--no-tour", "--concurrency", str(self.concurrency)]
+        self._up = workspace.spawn(argv, name=self.key, env=env, cwd=REPOSITORY)
+        self._up.wait_for(self._answers, seconds=60)
+        self.one()
+
+    def one(self) -> float:
+        return timed(lambda: _assert_ran(self._execute(self._session, WAIT_SECONDS)))
+
+    def many(self, count: int) -> float:
+        return timed(lambda: self._all(count))
+
+    def footprint(self, idle_seconds: float) -> Footprint:
+        """Return what its processes hold now, and what the host costs while nothing is asked of it."""
+        processes = self._up.tree() if self._up else []
+        named = [(process, " ".join(process.cmdline())) for process in processes]
+        hosts = [process for process, line in named if "runlocalagent" in line]
+        webs = [process for process, line in named if "gunicorn" in line]
+        if not hosts or not webs:
+            raise PeerFailed("the host or the web server is not among the processes of `up`")
+        # A master forks its workers, so whoever has no parent in the list is the one that was started.
+        host = next(process for process in hosts if process.ppid() not in {one.pid for one in hosts})
+        workers = [process for process in webs if process.ppid() in {one.pid for one in webs}] or webs
+        family = [host, *host.children(recursive=True)]
+        time.sleep(2)
+        begun = time.monotonic()
+        before = sum(map(_cpu_seconds, family))
+        time.sleep(idle_seconds)
+        spent = sum(map(_cpu_seconds, family)) - before
+        counted = {process.pid for process in [*family, *workers]}
+        return Footprint(
+            key=self.key,
+            host_mib=_mib(host),
+            host_children_mib=tuple(_mib(process) for process in family[1:]),
+            web_workers_mib=tuple(_mib(process) for process in workers),
+            others_mib={f"{_short(line)} [{p.pid}]": _mib(p) for p, line in named if p.pid not in counted},
+            idle_seconds=idle_seconds,
+            idle_host_percent=100 * spent / (time.monotonic() - begun),
+        )
+
+    def _all(self, count: int) -> None:
+        """Submit from several clients at once, then wait until the server has the last result recorded."""
+
+        def lane(share: int) -> list[str]:
+            with self._new_session() as session:
+                return [str(self._execute(session, 0)["id"]) for _index in range(share)]
+
+        shares = [len(range(start, count, AT_ONCE)) for start in range(AT_ONCE)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            lanes = list(pool.map(lane, shares))
+        # Sessions run in the order of the queue, so that few of these have to be asked for twice.
+        deadline = time.monotonic() + FINISH_SECONDS
+        for identifier in (identifier for ids in lanes for identifier in reversed(ids)):
+            self._wait_until_ended(identifier, deadline)
+
+    def _wait_until_ended(self, identifier: str, deadline: float) -> None:
+        while True:
+            seen = self._json(self._session.get(f"{self._url}/sessions/{identifier}", timeout=30))
+            if seen["status"] not in OPEN:
+                return _assert_ran(seen)
+            if time.monotonic() > deadline:
+                raise PeerFailed(f"a session is still {seen['status']} after {FINISH_SECONDS:.0f} s")
+            time.sleep(0.005)
+
+    def _execute(self, session: requests.Session, wait_seconds: int) -> dict[str, Any]:
+        body = {"command": "true", "wait_seconds": wait_seconds}
+        return self._json(session.post(f"{self._url}/execute", json=body, timeout=WAIT_SECONDS + 15))
+
+    def _json(self, response: requests.Response) -> dict[str, Any]:
+        if response.status_code not in (200, 202):
+            raise PeerFailed(f"HTTP {response.status_code}: {response.text[:500]}")
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def _answers(self) -> bool:
+        try:
+            return self._session.get(f"{self._url}/status", timeout=5).status_code < 500
+        except requests.ConnectionError:
+            return False
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {self._key}"
+        return session
+
+
+def _assert_ran(seen: dict[str, Any]) -> None:
+    if seen["status"] != "succeeded" or seen["exit_code"] != 0:
+        raise PeerFailed(f"the session is {seen['status']}: {json.dumps(seen)[:800]}")
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _mib(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / MIB
+
+
+def _short(line: str) -> str:
+    for name in ("qcluster", "gunicorn", "up"):
+        if name in line.split() or name in line:
+            return name
+    return line.split(" ", maxsplit=1)[0]

@@ -1,0 +1,142 @@
+"""Claiming as the table grows: fill the product's own database, then time the product's own claim in this process.
+
+Run as `python -m bench.projects.claim_probe SAMPLES ROWS…` with a set-up ATOM_HOME; prints one line of JSON a size.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import django
+from django.db import connection
+
+FILL = """
+INSERT INTO shellagent_shellsession ({columns})
+WITH RECURSIVE g(n) AS ({series})
+SELECT {values} FROM shellagent_shellsession AS t, g WHERE t.id = %s
+"""
+#: What differs from the copied session. Of a hundred sessions one is queued for the host that claims and one for
+#: another host, the rest is history; the queue lies behind what is asked for now, so a claim meets its own session.
+COLUMNS = {
+    "status": "CASE WHEN n %% 100 < 2 THEN 'queued' ELSE 'succeeded' END",
+    "host_id": "CASE WHEN n %% 100 = 0 THEN {host} ELSE {other} END",
+    "queue_key": "CASE WHEN n %% 100 < 2 THEN 9000000000000000 + n ELSE 1000000000000000 + n END",
+}
+SQLITE = {
+    "series": "SELECT {low} UNION ALL SELECT n + 1 FROM g WHERE n < {high}",
+    "id": "printf('%%012x7%%03x8%%015x', 1700000000000 + n / 8, n %% 8, n)",
+    "expires_at": "'2099-01-01 00:00:00'",
+    "analyze": "ANALYZE",
+}
+POSTGRES = {
+    "series": "SELECT n::bigint FROM generate_series({low}, {high}) AS n",
+    "id": "(lpad(to_hex(1700000000000 + n / 8), 12, '0') || '7' || lpad(to_hex(n %% 8), 3, '0') || '8'"
+    " || lpad(to_hex(n), 15, '0'))::uuid",
+    "expires_at": "'2099-01-01 00:00:00+00:00'::timestamptz",
+    "analyze": "VACUUM ANALYZE",
+}
+CHUNK = 100_000
+WARM = 20
+
+
+def main() -> None:
+    """Fill to each size in turn, and measure there."""
+    django.setup()
+    samples, *sizes = map(int, sys.argv[1:])
+    probe = _Probe()
+    for size in sizes:
+        probe.fill(size)
+        print(json.dumps(probe.measure(samples) | {"rows": size}), flush=True)
+
+
+class _Probe:
+    """The product's database with one host that claims. The product can be imported only after Django's set-up."""
+
+    def __init__(self) -> None:
+        from audit.trail import Party  # noqa: PLC0415
+        from governance.models import Agent  # noqa: PLC0415
+        from shellagent.models import Host, ShellSession  # noqa: PLC0415
+        from shellagent.services.asking import Asker  # noqa: PLC0415
+
+        agent = Agent.objects.get(maturity="AUTONOMOUS")
+        party = Party("agent", str(agent.pk), agent.name)
+        self.asker = Asker(agent.pk, agent.name, agent.maturity, is_suspended=False, party=party)
+        self.host = Host.objects.get()
+        self.other = Host.objects.create(name="other")
+        self.columns = [field.column for field in ShellSession._meta.local_concrete_fields if field.column]
+        self.template = self._ask()
+        self.filled = 0
+        ShellSession.objects.filter(pk=self.template).update(status="succeeded")
+
+    def fill(self, size: int) -> None:
+        """Add copies of one session until there are `size` of them, and let the planner know."""
+        is_sqlite = connection.vendor == "sqlite"
+        dialect = SQLITE if is_sqlite else POSTGRES
+        own = {"id": dialect["id"], "expires_at": dialect["expires_at"]} | COLUMNS
+        values = ", ".join(own.get(column, f't."{column}"') for column in self.columns)
+        with connection.cursor() as cursor:
+            for low in range(self.filled + 1, size + 1, CHUNK):
+                high = min(low + CHUNK - 1, size)
+                statement = FILL.format(
+                    columns=", ".join(f'"{column}"' for column in self.columns),
+                    series=dialect["series"].format(low=low, high=high),
+                    values=values.format(host=self.host.pk, other=self.other.pk),
+                )
+                cursor.execute(statement, [self.template.hex if is_sqlite else self.template])
+            cursor.execute(dialect["analyze"])
+        self.filled = size
+
+    def measure(self, samples: int) -> dict[str, object]:
+        """Return the medians and 95th percentiles, in microseconds, of the queue's query and of the whole claim."""
+        from django.utils import timezone  # noqa: PLC0415
+
+        from shellagent.services.claiming import claimable  # noqa: PLC0415
+
+        queue = claimable(self.host, timezone.now())[:32]
+        query = [_us(lambda: list(queue.all())) for _sample in range(WARM + samples)][WARM:]
+        claim = [self._claim() for _sample in range(WARM + samples)][WARM:]
+        return {
+            "query_us": statistics.median(query),
+            "query_p95_us": _p95(query),
+            "claim_us": statistics.median(claim),
+            "claim_p95_us": _p95(claim),
+            "plan": queue.explain(),
+        }
+
+    def _claim(self) -> float:
+        from shellagent.protocol import HostFacts, PollRequest  # noqa: PLC0415
+        from shellagent.services.claiming import sessions_claim  # noqa: PLC0415
+
+        asked = self._ask()
+        facts = HostFacts("/", "probe", "/tmp", "probe", "linux")  # noqa: S108 - a path as text
+        request = PollRequest(1, "probe", "boot", asked.hex, 1, (), 0, (), facts, "0", 0)
+        claimed: list[str] = []
+        took = _us(lambda: claimed.extend(one.id for one in sessions_claim(host=self.host, request=request)))
+        if claimed != [str(asked)]:
+            raise RuntimeError(f"claimed {claimed} and not {asked}")
+        return took
+
+    def _ask(self) -> UUID:
+        from shellagent.services.asking import Ask, session_request  # noqa: PLC0415
+
+        session, _is_replay = session_request(ask=Ask(command="true"), asker=self.asker)
+        if session.status != "queued":
+            raise RuntimeError(f"`true` is {session.status} for an AUTONOMOUS agent, not queued")
+        return session.pk
+
+
+def _us(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return (time.perf_counter() - begun) * 1e6
+
+
+def _p95(values: list[float]) -> float:
+    return sorted(values)[int(0.95 * len(values))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The report: docs/benchmarks.md, and the same as JSON. Every figure of it comes from one run."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable
+
+from bench.figures import ClaimFigure, Row, Run, p95, ratios
+from bench.gates import gates
+
+HEAD = """# Benchmarks
+
+Written by `make bench` from one run; do not edit. Read the ratios, not the absolute figures: a machine is rarely alone,
+and two figures of one round saw the same machine. The row of `subprocess.run` is the yardstick for the rest.
+"""
+HOW = """## How it is measured
+
+- Every row runs `true` with its output captured and its exit code checked. All rows are up during the whole run and
+  take turns in short blocks; the order shifts with each turn. Peers' workers that poll are stopped (SIGSTOP) while
+  others are measured; the product never is.
+- Latency is one request at a time on an otherwise idle row, from asking to holding the result, after a random pause
+  that is not measured. Commands a second is a fixed number of commands from the first request to the last result,
+  after a warm-up.
+- ssh, asyncssh and sudo run as {account}: a shell's start-up files would slow them and flatter the product. sudo
+  logs the command's output. ssh and sudo start one process of their client a command, {at_once} at once.
+- django-q2 uses the same kind of database with the same settings as the product (on SQLite WAL, `synchronous=FULL`,
+  immediate transactions). "Its defaults" has only the broker set, and is warmed until it holds the 250 results it
+  keeps.
+- Celery has a private Redis that keeps nothing on disk; its commands a second are read result by result, which is
+  its quickest way here.
+- The product runs with everything on, through its HTTP API with an agent's key: decided, audited, claimed, granted,
+  run in the sandbox, recorded. Its rate counts until the server holds the last result.
+"""
+
+CLAIM = """## Claiming, as the table grows
+
+Of a hundred sessions one is queued for the host that claims, one for another host, and 98 are history. The query is the
+first 32 of the host's queue, read by the product's own code; a whole claim is one session with everything that belongs
+to it: decided again where rules changed, moved, and its event written.
+
+"""
+
+
+def to_json(run: Run) -> str:
+    """Return every figure of the run as JSON."""
+    document = dataclasses.asdict(run)
+    document["gates"] = [{**dataclasses.asdict(gate), "verdict": gate.verdict} for gate in gates(run)]
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def to_markdown(run: Run, *, account: str, at_once: int) -> str:
+    """Return the run as a page of the documentation."""
+    parts = [
+        HEAD,
+        _table(("", ""), run.machine.items()),
+        _gates(run),
+        _latency(run),
+        _rates(run),
+        _ratios(run),
+        _not_won(run),
+        _footprints(run),
+        _claims(run),
+        _missing(run),
+        _loads(run),
+        HOW.format(account=account, at_once=at_once),
+        *(f"- {note}\n" for note in run.notes),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _gates(run: Run) -> str:
+    rows = [
+        (
+            gate.name,
+            f"{'at most' if gate.is_ceiling else 'at least'} {gate.limit:g}",
+            "-" if gate.value is None else f"{gate.value:.2f}",
+            _join(gate.values),
+            gate.verdict,
+        )
+        for gate in gates(run)
+    ]
+    return "## What must hold\n\n" + _table(("requirement", "limit", "median", "by round", "verdict"), rows)
+
+
+def _latency(run: Run) -> str:
+    rows = [
+        (
+            row.label,
+            _ms(statistics.median(row.samples())),
+            _ms(p95(row.samples())),
+            str(len(row.samples())),
+            " ".join(map(_ms, row.medians())),
+        )
+        for row in sorted(_measured(run), key=lambda row: statistics.median(row.samples()))
+    ]
+    return "## One `true`, idle, in ms\n\n" + _table(("row", "median", "p95", "samples", "median by round"), rows)
+
+
+def _rates(run: Run) -> str:
+    rows = [
+        (
+            row.label,
+            f"{statistics.median(row.rates()):.0f}",
+            row.at_once,
+            str(row.many[0][0]),
+            " ".join(f"{rate:.0f}" for rate in row.rates()),
+        )
+        for row in sorted((row for row in _measured(run) if row.many), key=lambda row: -statistics.median(row.rates()))
+    ]
+    return "## Commands a second\n\n" + _table(("row", "median", "at once", "commands a round", "by round"), rows)
+
+
+def _ratios(run: Run) -> str:
+    text = ""
+    for ours in _ours(run):
+        rows = [
+            (
+                row.label,
+                _join(ratios(ours.medians(), row.medians())),
+                _join(ratios(ours.rates(), row.rates())),
+            )
+            for row in _measured(run)
+            if not row.key.startswith("ours-")
+        ]
+        text += f"## {ours.label}, over each peer, by round\n\n"
+        text += _table(("peer", "latency (below 1 is quicker)", "commands a second (above 1 is more)"), rows) + "\n"
+    return text
+
+
+def _not_won(run: Run) -> str:
+    lines = []
+    for ours in _ours(run):
+        peers = [row for row in _measured(run) if not row.key.startswith("ours-")]
+        quicker = [row.label for row in peers if _median(ratios(ours.medians(), row.medians())) > 1]
+        more = [row.label for row in peers if row.many and _median(ratios(ours.rates(), row.rates())) < 1]
+        lines.append(
+            f"- {ours.label}: quicker for one command: {', '.join(quicker) or 'none of these'};"
+            f" more commands a second: {', '.join(more) or 'none of these'}.\n"
+        )
+    return "## What the product does not win\n\n" + "".join(lines) if lines else ""
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else 1.0
+
+
+def _footprints(run: Run) -> str:
+    rows = [
+        (
+            one.key.removeprefix("ours-"),
+            f"{one.host_mib:.1f}",
+            _join(one.host_children_mib, 1) or "none",
+            _join(one.web_workers_mib, 1),
+            ", ".join(f"{name} {mib:.1f}" for name, mib in one.others_mib.items()),
+            f"{one.idle_host_percent:.2f} % over {one.idle_seconds:.0f} s",
+        )
+        for one in run.footprints
+    ]
+    head = ("database", "host", "its children", "web workers", "others", "idle host, of one core")
+    return "## Memory after the load (RSS, MiB), and idle\n\n" + _table(head, rows) if rows else ""
+
+
+def _claims(run: Run) -> str:
+    text = ""
+    for database, figures in run.claims.items():
+        rows = [
+            (
+                f"{one.rows:,}",
+                f"{one.query_us:.0f}",
+                f"{one.query_p95_us:.0f}",
+                f"{one.claim_us:.0f}",
+                f"{one.claim_p95_us:.0f}",
+            )
+            for one in figures
+        ]
+        head = ("sessions", "the queue's query, median, µs", "p95", "a whole claim, median, µs", "p95")
+        text += f"### On {database}\n\n" + _table(head, rows) + "\n" + "".join(map(_plan, figures))
+    return CLAIM + text if text else ""
+
+
+def _plan(figure: ClaimFigure) -> str:
+    return f"The plan with {figure.rows:,} sessions:\n\n```\n{figure.plan}\n```\n\n"
+
+
+def _missing(run: Run) -> str:
+    lines = [f"- {row.label}: {row.missing}\n" for row in run.rows if row.missing]
+    lines += [f"- {row.label} failed: {row.failure.splitlines()[0]}\n" for row in run.rows if row.failure]
+    return "## Missing from this run\n\n" + "".join(lines) if lines else ""
+
+
+def _loads(run: Run) -> str:
+    rows = [
+        (str(index), f"{load.load_average:.2f}", f"{load.busy_percent:.0f} %", f"{load.steal_percent:.1f} %")
+        for index, load in enumerate(run.loads, start=1)
+    ]
+    head = ("round", "load average at its begin", "processors busy during it", "taken by other machines (steal)")
+    return "## The machine, round by round\n\n" + _table(head, rows)
+
+
+def _measured(run: Run) -> list[Row]:
+    return [row for row in run.rows if row.samples()]
+
+
+def _ours(run: Run) -> list[Row]:
+    return [row for row in _measured(run) if row.key.startswith("ours-")]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}"
+
+
+def _join(values: Iterable[float], digits: int = 2) -> str:
+    return " ".join(f"{value:.{digits}f}" for value in values)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _column in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
