@@ -9,10 +9,11 @@ import binascii
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from audit import canonical
 from governance.policy.plan import Plan
@@ -307,6 +308,17 @@ def session_digest(
             "obligations": list(obligations),
         }
     )
+
+
+def session_ids(texts: Iterable[str]) -> list[UUID]:
+    """Return those of `texts` that are session ids; another text names no session."""
+    found = []
+    for text in texts:
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            continue
+    return found
 
 
 def encode(message: Any) -> dict[str, Any]:

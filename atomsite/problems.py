@@ -1,0 +1,191 @@
+"""Every error as RFC 9457 `application/problem+json`, in one place, and the pages that explain the types."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from governance.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ProblemError
+from shellagent.errors import TooManyError
+from shellagent.protocol import ProtocolError
+
+logger = logging.getLogger(__name__)
+CONTENT_TYPE = "application/problem+json"
+
+
+class UnauthenticatedError(ProblemError):
+    """A valid key or login is needed: `Authorization: Bearer ata_…`."""
+
+    status = 401
+    type = "unauthenticated"
+    title = "Not authenticated"
+    next_action = "stop"
+
+
+class UnavailableError(ProblemError):
+    """The database cannot be reached or is busy. Nothing was done; try again."""
+
+    status = 503
+    type = "unavailable"
+    title = "Unavailable"
+    next_action = "wait"
+
+
+class InternalError(ProblemError):
+    """Something failed in the server. Nothing was allowed by it; the log says what it was."""
+
+    status = 500
+    type = "internal"
+    title = "Internal error"
+    next_action = "none"
+
+
+class MethodError(ProblemError):
+    """This address does not take that method."""
+
+    status = 405
+    type = "method-not-allowed"
+    title = "Method not allowed"
+
+
+class MediaTypeError(ProblemError):
+    """Send JSON: `Content-Type: application/json`."""
+
+    status = 415
+    type = "unsupported-media-type"
+    title = "Unsupported media type"
+
+
+class NotAcceptableError(ProblemError):
+    """The answers are JSON or HTML."""
+
+    status = 406
+    type = "not-acceptable"
+    title = "Not acceptable"
+
+
+def known_types() -> dict[str, type[ProblemError]]:
+    """Return every problem by its type."""
+    found: dict[str, type[ProblemError]] = {}
+    waiting: list[type[ProblemError]] = [ProblemError]
+    while waiting:
+        problem = waiting.pop()
+        if "type" in vars(problem):
+            found.setdefault(problem.type, problem)
+        waiting += problem.__subclasses__()
+    return dict(sorted(found.items()))
+
+
+def body_of(problem: ProblemError) -> dict[str, Any]:
+    """Return a problem as its JSON body."""
+    return {
+        "type": f"{settings.ATOM_PUBLIC_URL}/problems/{problem.type}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "next_action": problem.next_action,
+        **problem.extra,
+    }
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Turn whatever a view raised into a problem. What is not known becomes 500 without its words."""
+    problem, headers = _problem(error)
+    if problem is None:
+        logger.exception("a view failed", exc_info=error)
+        problem = InternalError()
+    if "retry_after" in problem.extra:
+        headers["Retry-After"] = str(problem.extra["retry_after"])
+    elif problem.status == 503:
+        headers["Retry-After"] = "5"
+    response = Response(body_of(problem), status=problem.status, headers=headers)
+    renderer = getattr(context.get("request"), "accepted_renderer", None)
+    if renderer is None or renderer.format == "json":
+        response.content_type = CONTENT_TYPE
+    return response
+
+
+def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
+    if isinstance(error, ProblemError):
+        return error, {}
+    if isinstance(error, exceptions.APIException):
+        return _from_framework(error)
+    if isinstance(error, ProtocolError | ValidationError):
+        return InvalidError("; ".join(error.messages) if isinstance(error, ValidationError) else str(error)), {}
+    if isinstance(error, Http404):
+        return NotFoundError(), {}
+    if isinstance(error, PermissionDenied):
+        return ForbiddenError(), {}
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("the database is not available: %s", error)
+        return UnavailableError(), {}
+    return None, {}
+
+
+_FROM_FRAMEWORK: dict[int, type[ProblemError]] = {
+    401: UnauthenticatedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: MethodError,
+    406: NotAcceptableError,
+    409: ConflictError,
+    415: MediaTypeError,
+}
+
+
+def _from_framework(error: exceptions.APIException) -> tuple[ProblemError, dict[str, str]]:
+    headers: dict[str, str] = {}
+    if auth_header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if isinstance(error, exceptions.ValidationError):
+        errors = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
+        first = next(iter(errors))
+        return InvalidError(f"`{first}`: {_first_text(errors[first])}", errors=errors), headers
+    if isinstance(error, exceptions.Throttled):
+        wait = max(1, round(error.wait or 1))
+        return TooManyError(f"Too many requests. Try again in {wait} s.", retry_after=wait), headers
+    problem = _FROM_FRAMEWORK.get(error.status_code, InvalidError)
+    return problem(str(error.detail)), headers
+
+
+def _first_text(detail: Any) -> str:
+    while isinstance(detail, list | dict) and detail:
+        detail = detail[0] if isinstance(detail, list) else next(iter(detail.values()))
+    return str(detail)
+
+
+def problem_index(request: HttpRequest, slug: str = "") -> HttpResponse:
+    """Show what a problem type means, or all of them."""
+    types = known_types()
+    if slug and slug not in types:
+        raise Http404
+    shown = [types[slug]] if slug else list(types.values())
+    rows = [
+        {"type": item.type, "title": item.title, "status": item.status, "next": item.next_action, "text": item.__doc__}
+        for item in shown
+    ]
+    return render(request, "problems.html", {"problems": rows, "slug": slug})
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an unknown address: a problem under /api/, a page elsewhere."""
+    return _plain(request, NotFoundError("There is nothing at this address."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer an error outside the API's own handling."""
+    return _plain(request, InternalError())
+
+
+def _plain(request: HttpRequest, problem: ProblemError) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return JsonResponse(body_of(problem), status=problem.status, content_type=CONTENT_TYPE)
+    row = {"type": problem.type, "title": problem.title, "status": problem.status, "next": "", "text": problem.detail}
+    return render(request, "problems.html", {"problems": [row], "slug": problem.type}, status=problem.status)

@@ -1,0 +1,48 @@
+"""Every address of the product."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, URLResolver, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from atomsite.problems import problem_index
+from audit.api import EventListView
+from governance.api import AgentListView, AgentView
+from shellagent.api import control, execute, host, sessions
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """Send a person to where their work is."""
+    return redirect("admin:index")
+
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", home),
+    path("admin/", admin.site.urls),
+    path("problems/", problem_index, name="problems"),
+    path("problems/<slug:slug>", problem_index, name="problem"),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("api/local-agent/execute", execute.ExecuteView.as_view(), name="execute"),
+    path("api/local-agent/approve", execute.ApproveView.as_view(), name="approve"),
+    path("api/local-agent/status", control.StatusView.as_view(), name="status"),
+    path("api/local-agent/start", control.StartHostView.as_view(), name="host-start"),
+    path("api/local-agent/stop", control.StopHostView.as_view(), name="host-stop"),
+    path("api/local-agent/sessions", sessions.SessionListView.as_view(), name="sessions"),
+    path("api/local-agent/sessions/<uuid:session_id>", sessions.SessionView.as_view(), name="session"),
+    path("api/local-agent/sessions/<uuid:session_id>/output", sessions.OutputView.as_view(), name="session-output"),
+    path("api/local-agent/sessions/<uuid:session_id>/cancel", sessions.CancelView.as_view(), name="session-cancel"),
+    path("api/agents", AgentListView.as_view(), name="agents"),
+    path("api/agents/<int:agent_id>", AgentView.as_view(), name="agent"),
+    path("api/agents/<int:agent_id>/governance", execute.DryRunView.as_view(), name="governance"),
+    path("api/host/poll", host.PollView.as_view(), name="host-poll"),
+    path("api/host/start", host.StartView.as_view(), name="host-grant"),
+    path("api/host/enroll", host.EnrolView.as_view(), name="host-enrol"),
+    path("api/host/sessions/<uuid:session_id>/output", host.HostOutputView.as_view(), name="host-output"),
+    path("api/shell/log", host.RecordView.as_view(), name="host-record"),
+    path("api/audit/events", EventListView.as_view(), name="audit-events"),
+]
+
+handler404 = "atomsite.problems.not_found"
+handler500 = "atomsite.problems.server_error"

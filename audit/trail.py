@@ -1,0 +1,144 @@
+"""Writing the trail: `record` inside the caller's transaction, and the payloads that events commit to."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from uuid import UUID
+
+from django.db import connection
+from uuid_utils.compat import uuid7
+
+from audit import canonical
+from audit.models import AuditEvent, AuditPayload
+from audit.tags import Tag
+
+
+class TrailError(RuntimeError):
+    """An event belongs in the transaction of the change that it tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who did something, or what it was done to. `type` is user, agent, host, session, rule or system."""
+
+    type: str
+    id: str = ""
+    label: str = ""
+
+
+SYSTEM = Party("system", label="the product")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is to be recorded. `data` holds what canonical JSON can hold: no floats, integers below 2**53."""
+
+    tag: Tag
+    actor: Party
+    subject: Party
+    outcome: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
+    session_id: UUID | None = None
+    session_seq: int | None = None
+
+
+def record(*events: Event) -> list[AuditEvent]:
+    """Write events in the caller's transaction and return them.
+
+    Raises TrailError outside a transaction, CanonicalError for data that has no canonical form, and the database's own
+    error where it cannot be written: then the change it tells of does not happen either.
+    """
+    if not connection.in_atomic_block:
+        raise TrailError(TrailError.__doc__)
+    return AuditEvent.objects.bulk_create([_row(event) for event in events])
+
+
+def _row(event: Event) -> AuditEvent:
+    uid = uuid7()
+    now_us = time.time_ns() // 1000
+    body = canonical.dumps(
+        {
+            "v": 1,
+            "uid": str(uid),
+            "time_us": now_us,
+            "monotonic_us": time.monotonic_ns() // 1000,
+            "boot_id": _boot_id(),
+            "tag": event.tag,
+            "actor": {"type": event.actor.type, "id": event.actor.id, "label": event.actor.label},
+            "subject": {"type": event.subject.type, "id": event.subject.id, "label": event.subject.label},
+            "outcome": event.outcome,
+            "session_id": str(event.session_id) if event.session_id else None,
+            "session_seq": event.session_seq,
+            "data": event.data,
+        }
+    )
+    return AuditEvent(
+        uid=uid,
+        session_id=event.session_id,
+        session_seq=event.session_seq,
+        occurred_at=datetime.fromtimestamp(now_us // 1_000_000, UTC).replace(microsecond=now_us % 1_000_000),
+        tag=event.tag,
+        actor_type=event.actor.type,
+        actor_id=event.actor.id,
+        actor_label=event.actor.label[:200],
+        subject_type=event.subject.type,
+        subject_id=event.subject.id,
+        subject_label=event.subject.label[:200],
+        outcome=event.outcome,
+        body=body,
+        hash=hashlib.sha256(body.encode()).hexdigest(),
+    )
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Bytes to store for a session. The commitment goes into the event that tells of them."""
+
+    session_id: UUID
+    kind: AuditPayload.Kind
+    data: bytes
+    offset: int = 0
+    salt: bytes = field(default_factory=lambda: os.urandom(16))
+
+    @property
+    def commitment(self) -> str:
+        """Return SHA-256(salt and bytes), hexadecimal."""
+        return hashlib.sha256(self.salt + self.data).hexdigest()
+
+
+def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = False) -> None:
+    """Store payloads in the caller's transaction. With `ignore_known` one that is at its place already stays."""
+    rows = [
+        AuditPayload(
+            session_id=item.session_id,
+            kind=item.kind,
+            offset=item.offset,
+            salt=item.salt,
+            data=item.data,
+            created_at=now,
+        )
+        for item in payloads
+    ]
+    if rows:
+        AuditPayload.objects.bulk_create(rows, ignore_conflicts=ignore_known)
+
+
+def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[AuditPayload]:
+    """Return the stored payloads of these sessions, ordered by session, kind and offset; all kinds by default."""
+    rows = AuditPayload.objects.filter(session_id__in=session_ids)
+    if kinds:
+        rows = rows.filter(kind__in=kinds)
+    return list(rows.order_by("session_id", "kind", "offset"))

@@ -1,0 +1,125 @@
+"""Every change of an agent, a key or a rule, each with its audit event in the same transaction."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from audit.tags import Tag
+from audit.trail import Event, Party, record
+from governance import keys
+from governance.errors import ConflictError, InvalidError
+from governance.models import Agent, AgentKey, DirectoryRow, MatrixRow
+from governance.policies import policy_changed
+from governance.policy.types import Maturity
+
+
+def agent_party(agent: Agent) -> Party:
+    """Return the agent as the trail names it."""
+    return Party("agent", str(agent.pk), agent.name)
+
+
+def user_party(user: User) -> Party:
+    """Return a person as the trail names them."""
+    return Party("user", str(user.pk), user.get_username())
+
+
+@transaction.atomic
+def agent_create(*, name: str, owner: User, actor: Party, maturity: Maturity = Maturity.STUDENT) -> Agent:
+    """Register an agent. Raises ValidationError for a name that is malformed or taken."""
+    agent = Agent(name=name, owner=owner, maturity=maturity)
+    agent.full_clean()
+    agent.save()
+    record(Event(Tag.AGENT_CREATED, actor, agent_party(agent), data={"maturity": maturity, "owner": str(owner.pk)}))
+    return agent
+
+
+@transaction.atomic
+def agent_set_maturity(*, agent: Agent, maturity: Maturity, reason: str, actor: Party) -> Agent:
+    """Change what the agent may do. Raises InvalidError without a reason, ConflictError where it has that level."""
+    reason = _reason(reason)
+    locked = Agent.objects.select_for_update().get(pk=agent.pk)
+    if locked.maturity == maturity:
+        raise ConflictError(f"{locked.name} is {maturity} already.")
+    before, locked.maturity = locked.maturity, maturity
+    locked.save(update_fields=["maturity"])
+    record(
+        Event(
+            Tag.AGENT_MATURITY_CHANGED,
+            actor,
+            agent_party(locked),
+            outcome=maturity,
+            data={"before": before, "after": maturity, "reason": reason},
+        )
+    )
+    return locked
+
+
+@transaction.atomic
+def agent_set_suspended(*, agent: Agent, is_suspended: bool, reason: str, actor: Party) -> Agent:
+    """Suspend or resume an agent. Raises InvalidError without a reason, ConflictError where it is so already."""
+    reason = _reason(reason)
+    changed = Agent.objects.filter(pk=agent.pk, is_suspended=not is_suspended).update(is_suspended=is_suspended)
+    if not changed:
+        raise ConflictError(f"{agent.name} is {'suspended' if is_suspended else 'active'} already.")
+    tag = Tag.AGENT_SUSPENDED if is_suspended else Tag.AGENT_RESUMED
+    record(Event(tag, actor, agent_party(agent), data={"reason": reason}))
+    agent.refresh_from_db()
+    return agent
+
+
+@transaction.atomic
+def key_issue(*, agent: Agent, actor: Party, label: str = "", expires_at: datetime | None = None) -> str:
+    """Return a new key of the agent: the only time that it can be read."""
+    made = keys.make(keys.KeyKind.AGENT)
+    AgentKey.objects.create(
+        agent=agent, label=label, prefix=made.prefix, digest=made.digest, expires_at=expires_at
+    )
+    record(Event(Tag.KEY_ISSUED, actor, agent_party(agent), data={"prefix": made.prefix, "label": label}))
+    return made.text
+
+
+@transaction.atomic
+def key_revoke(*, key: AgentKey, actor: Party) -> None:
+    """Revoke a key at once. Raises ConflictError where it is revoked already."""
+    if not AgentKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        raise ConflictError("This key is revoked already.")
+    record(Event(Tag.KEY_REVOKED, actor, agent_party(key.agent), data={"prefix": key.prefix, "label": key.label}))
+
+
+@transaction.atomic
+def rule_save(*, row: MatrixRow | DirectoryRow, actor: Party) -> None:
+    """Save a rule, tell every process, and write what was before and after."""
+    before = type(row).objects.filter(pk=row.pk).first() if row.pk else None
+    row.full_clean()
+    row.save()
+    policy_changed()
+    data = {"before": _columns(before), "after": _columns(row)}
+    record(Event(Tag.RULE_CHANGED, actor, _rule_party(row), data=data))
+
+
+@transaction.atomic
+def rule_delete(*, row: MatrixRow | DirectoryRow, actor: Party) -> None:
+    """Remove a rule, tell every process, and write what was before. A missing matrix cell denies."""
+    party, before = _rule_party(row), _columns(row)
+    row.delete()
+    policy_changed()
+    record(Event(Tag.RULE_DELETED, actor, party, data={"before": before, "after": None}))
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise InvalidError("Say why: the reason is kept in the audit trail.")
+    return text.strip()
+
+
+def _rule_party(row: MatrixRow | DirectoryRow) -> Party:
+    return Party("rule", f"{row._meta.model_name}:{row.pk}", str(row))
+
+
+def _columns(row: MatrixRow | DirectoryRow | None) -> Mapping[str, str] | None:
+    if row is None:
+        return None
+    return {field.name: str(getattr(row, field.name)) for field in row._meta.concrete_fields if field.name != "id"}

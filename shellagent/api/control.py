@@ -1,0 +1,118 @@
+"""Status, and starting and stopping a host's local agent."""
+
+from typing import Any
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from governance.authentication import AgentCaller
+from governance.errors import ForbiddenError, NotFoundError
+from governance.services import user_party
+from shellagent import local_process, tasks
+from shellagent.api.access import person, visible_sessions
+from shellagent.api.execute import PROBLEM
+from shellagent.api.serializers import ControlSerializer
+from shellagent.models import Host
+from shellagent.protocol import Desired
+from shellagent.representation import Json, host_is_online
+from shellagent.services import host_set_desired, sessions_expire
+from shellagent.states import Status
+
+_PROBLEMS = dict.fromkeys((400, 401, 403, 404), PROBLEM)
+
+
+def host_json(host: Host) -> Json:
+    """Return a host as people see it: what it is, and whether it is alive."""
+    return {
+        "id": host.pk,
+        "name": host.name,
+        "enabled": host.is_enabled,
+        "enrolled": host.is_enrolled,
+        "online": host_is_online(host),
+        "last_seen_at": host.last_seen_at.isoformat() if host.last_seen_at else None,
+        "desired_state": host.desired_state,
+        "version": host.version,
+        "running": host.running,
+        "spool": host.spool,
+        "protections": host.protections,
+    }
+
+
+class StatusView(APIView):
+    """Whether commands can run: hosts, what waits, the worker and the database.
+
+    An agent sees the hosts that it may use, and counts of its own sessions.
+    """
+
+    @extend_schema(operation_id="status", responses={200: dict, 401: PROBLEM})
+    def get(self, request: Request) -> Response:
+        caller = request.user
+        hosts = Host.objects.order_by("name")
+        if isinstance(caller, AgentCaller):
+            hosts = hosts.filter(agents__agent_id=caller.agent_id)
+        elif not person(request).has_perm("shellagent.view_host"):
+            hosts = hosts.filter(agents__agent__owner=person(request)).distinct()
+        sessions_expire()
+        counts = visible_sessions(request).aggregate(
+            **{
+                status.value: Count("pk", filter=Q(status=status))
+                for status in (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING)
+            }
+        )
+        return Response(
+            {
+                "hosts": [host_json(host) for host in hosts],
+                "sessions": counts,
+                "database": "ok",
+                "worker": tasks.worker_health(timezone.now()),
+                "time": timezone.now().isoformat(),
+            }
+        )
+
+
+class ControlView(GenericAPIView[Any]):
+    """Say what is wanted of a host's local agent; its next poll brings the word."""
+
+    serializer_class = ControlSerializer
+    desired = Desired.RUNNING
+
+    def post(self, request: Request) -> Response:
+        user = person(request)
+        if not user.has_perm("shellagent.control_host"):
+            raise ForbiddenError("You lack the permission to control hosts.")
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        wanted = serializer.validated_data["host"]
+        host = Host.objects.filter(Q(name=wanted) | Q(pk=int(wanted) if wanted.isdecimal() else 0)).first()
+        if host is None:
+            raise NotFoundError(f"There is no host called {wanted!r}.", field="host")
+        host = host_set_desired(host=host, desired=self.desired, actor=user_party(user))
+        answer = host_json(host)
+        if self.desired is Desired.RUNNING and host.is_local and not host_is_online(host):
+            answer["spawned"] = local_process.spawn()
+        return Response(answer)
+
+
+class StartHostView(ControlView):
+    """Start a host's local agent, or let it go on. On the server's own machine the process is started too."""
+
+    desired = Desired.RUNNING
+
+    @extend_schema(operation_id="host_resume", responses={200: dict, **_PROBLEMS})
+    def post(self, request: Request) -> Response:
+        return super().post(request)
+
+
+class StopHostView(ControlView):
+    """Let a host finish what it runs and claim nothing more. Its process goes on polling."""
+
+    desired = Desired.STOPPED
+
+    @extend_schema(operation_id="host_drain", responses={200: dict, **_PROBLEMS})
+    def post(self, request: Request) -> Response:
+        return super().post(request)

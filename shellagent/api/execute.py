@@ -1,0 +1,182 @@
+"""`POST execute`, the dry run and `POST approve`."""
+
+import hashlib
+import json
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.generics import GenericAPIView
+from rest_framework.parsers import FormParser, JSONParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from governance.authentication import AgentCaller
+from governance.errors import ForbiddenError, InvalidError, NotFoundError
+from governance.models import Agent
+from shellagent.api.access import AgentThrottle, asker, person, visible_session
+from shellagent.api.serializers import (
+    ApproveSerializer,
+    DecisionSerializer,
+    DryRunSerializer,
+    ExecuteSerializer,
+    ProblemSerializer,
+    SessionSerializer,
+)
+from shellagent.errors import DeniedError, NoHostError, NotAllowlistedError
+from shellagent.models import Host, ShellSession
+from shellagent.representation import Json, session_json
+from shellagent.services import Ask, Idempotency, session_approve, session_reject, session_request
+from shellagent.services.asking import link_choose, request_read
+from shellagent.services.deciding import Circumstances
+from shellagent.states import Status
+from shellagent.waiting import session_wait
+
+PROBLEM = OpenApiResponse(ProblemSerializer, description="A problem, `application/problem+json`.")
+_PROBLEMS = dict.fromkeys((400, 401, 403, 404, 409, 415, 429, 503), PROBLEM)
+
+
+class ExecuteView(GenericAPIView[Any]):
+    """Ask for a command. Governance allows it, asks a person, or denies it; the host runs what is allowed.
+
+    200 when it ended within `wait_seconds`, whatever its exit code; 202 while it waits or runs.
+    """
+
+    serializer_class = ExecuteSerializer
+    parser_classes = [JSONParser, FormParser]
+    throttle_classes = [AgentThrottle]
+
+    @extend_schema(
+        operation_id="execute",
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="Sent again within 24 hours with the same body, it gives the same session.",
+            )
+        ],
+        responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS},
+    )
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        values = serializer.validated_data
+        who = asker(request, values.get("agent_id"))
+        session, is_replay = session_request(
+            ask=ask_of(values), asker=who, idempotency=_idempotency(request, values)
+        )
+        if session.status == Status.DENIED:
+            raise denied(session)
+        session = session_wait(session, values["wait_seconds"], waiter=who.scope)
+        response = Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
+        if is_replay:
+            response["Idempotent-Replayed"] = "true"
+        return response
+
+
+class DryRunView(GenericAPIView[Any]):
+    """What governance would say of a command, and why. Nothing is created."""
+
+    serializer_class = DryRunSerializer
+
+    @extend_schema(operation_id="governance_dry_run", responses={200: DecisionSerializer, **_PROBLEMS})
+    def post(self, request: Request, agent_id: int) -> Response:
+        return self._answer(request, agent_id, request.data)
+
+    @extend_schema(
+        operation_id="governance_dry_run_get",
+        parameters=[DryRunSerializer],
+        responses={200: DecisionSerializer, **_PROBLEMS},
+    )
+    def get(self, request: Request, agent_id: int) -> Response:
+        return self._answer(request, agent_id, request.query_params)
+
+    def _answer(self, request: Request, agent_id: int, data: object) -> Response:
+        serializer = self.get_serializer(data=data)
+        serializer.is_valid(raise_exception=True)
+        agent = _visible_agent(request, agent_id)
+        ask = ask_of(serializer.validated_data)
+        stored = request_read(ask)
+        try:
+            link = link_choose(ask.host, agent.pk)
+            host = link.host
+        except NoHostError:
+            link, host = None, Host()
+        circumstances = Circumstances.of(
+            maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link
+        )
+        directory = ask.working_directory or (link.working_directory if link else "")
+        return Response(circumstances.decide(stored, directory).to_json())
+
+
+class ApproveView(GenericAPIView[Any]):
+    """Approve or reject a session that waits. People with the permission; never one's own request."""
+
+    serializer_class = ApproveSerializer
+    parser_classes = [JSONParser, FormParser]
+
+    @extend_schema(operation_id="approve", responses={200: SessionSerializer, **_PROBLEMS})
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        values = serializer.validated_data
+        approver = person(request)
+        session = visible_session(request, values["session_id"])
+        address = request.META.get("REMOTE_ADDR") or None
+        reason = values.get("reason", "")
+        if values["decision"] == "approve":
+            session = session_approve(
+                session=session, approver=approver, reason=reason, digest=values.get("digest", ""), address=address
+            )
+        else:
+            session = session_reject(session=session, approver=approver, reason=reason, address=address)
+        return Response(session_json(session))
+
+
+def ask_of(values: Json) -> Ask:
+    """Return validated values as what is asked for."""
+    argv = values.get("argv")
+    return Ask(
+        command=values.get("command"),
+        argv=tuple(argv) if argv else None,
+        working_directory=values.get("working_directory", ""),
+        timeout_seconds=values.get("timeout_seconds", Ask.timeout_seconds),
+        host=values.get("host", ""),
+        reason=values.get("reason", ""),
+        env=values.get("env", {}),
+    )
+
+
+def denied(session: ShellSession) -> DeniedError | NotAllowlistedError:
+    """Return the problem that tells of a session that governance denied, with the session and its decision."""
+    shown = session_json(session)
+    decision = shown["decision"] or {}
+    is_unlisted = any(rule["id"] == "not-allowlisted" for rule in decision.get("rules", []))
+    problem = NotAllowlistedError if is_unlisted else DeniedError
+    return problem(str(decision.get("explanation", "")), session_id=shown["id"], decision=decision)
+
+
+def _idempotency(request: Request, values: Json) -> Idempotency | None:
+    key = request.headers.get("Idempotency-Key", "")
+    if not key:
+        return None
+    if len(key) > 255 or not key.isprintable():
+        raise InvalidError("An Idempotency-Key has at most 255 printable characters.", field="Idempotency-Key")
+    body = json.dumps({name: values[name] for name in sorted(values)}, sort_keys=True)
+    return Idempotency(key, hashlib.sha256(body.encode(errors="surrogatepass")).hexdigest())
+
+
+def _visible_agent(request: Request, agent_id: int) -> Agent:
+    caller = request.user
+    agent = Agent.objects.filter(pk=agent_id).first()
+    if isinstance(caller, AgentCaller):
+        if caller.agent_id != agent_id:
+            raise ForbiddenError("An agent may ask about itself only.")
+    elif agent is not None:
+        user = person(request)
+        if agent.owner_id != user.pk and not user.has_perm("governance.view_agent"):
+            agent = None
+    if agent is None:
+        raise NotFoundError(f"There is no agent {agent_id} that you may see.")
+    return agent

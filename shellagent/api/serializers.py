@@ -1,0 +1,203 @@
+"""The bodies that the API takes and gives, for validation, the schema and the browsable forms."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from shellagent import limits
+from shellagent.states import Status
+
+
+class ExecuteSerializer(serializers.Serializer[Any]):
+    """Ask for a command: one of `command` and `argv`."""
+
+    command = serializers.CharField(
+        required=False, trim_whitespace=False, help_text="One line of text, as it would be typed: `ls -l /tmp`."
+    )
+    argv = serializers.ListField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=False),
+        required=False,
+        max_length=limits.ARGV_MAX,
+        help_text='The program and its arguments as a list, taken literally: ["ls", "-l", "/tmp"].',
+    )
+    working_directory = serializers.CharField(
+        required=False, allow_blank=True, max_length=4096, trim_whitespace=False, help_text="Absolute."
+    )
+    timeout_seconds = serializers.IntegerField(
+        required=False,
+        default=limits.TIMEOUT_DEFAULT_SECONDS,
+        min_value=1,
+        max_value=limits.TIMEOUT_MAX_SECONDS,
+    )
+    host = serializers.CharField(required=False, allow_blank=True, max_length=60, help_text="Its id or name.")
+    reason = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=limits.REASON_MAX_CHARACTERS,
+        help_text="Why; shown to the approver as the agent's own words.",
+    )
+    env = serializers.DictField(
+        child=serializers.CharField(
+            allow_blank=True, max_length=limits.ENV_VALUE_MAX_CHARACTERS, trim_whitespace=False
+        ),
+        required=False,
+        help_text="Environment variables for the command.",
+    )
+    agent_id = serializers.IntegerField(required=False, help_text="People only: in which agent's name.")
+    wait_seconds = serializers.IntegerField(
+        required=False,
+        default=0,
+        min_value=0,
+        max_value=limits.WAIT_MAX_SECONDS,
+        help_text="How long to hold the answer for the result.",
+    )
+
+    def validate_env(self, value: dict[str, str]) -> dict[str, str]:
+        """Refuse too many names, and names that are none."""
+        if len(value) > limits.ENV_MAX:
+            raise serializers.ValidationError(f"At most {limits.ENV_MAX} variables.")
+        for name, text in value.items():
+            if not name.isidentifier() or not name.isascii():
+                raise serializers.ValidationError(f"{name!r} is not a variable's name.")
+            if "\0" in text:
+                raise serializers.ValidationError(f"The value of {name} holds a NUL.")
+        return value
+
+
+class DryRunSerializer(serializers.Serializer[Any]):
+    """Ask what governance would say."""
+
+    command = ExecuteSerializer().fields["command"]
+    argv = ExecuteSerializer().fields["argv"]
+    working_directory = ExecuteSerializer().fields["working_directory"]
+    host = ExecuteSerializer().fields["host"]
+    env = ExecuteSerializer().fields["env"]
+
+
+class ApproveSerializer(serializers.Serializer[Any]):
+    """Decide on a session that waits."""
+
+    session_id = serializers.UUIDField()
+    decision = serializers.ChoiceField(choices=["approve", "reject"])
+    reason = serializers.CharField(
+        required=False, allow_blank=True, max_length=limits.REASON_MAX_CHARACTERS, help_text="Required to reject."
+    )
+    digest = serializers.RegexField(
+        r"^[0-9a-f]{64}\Z", required=False, help_text="Of what you saw; the decision is refused where it changed."
+    )
+
+
+class CancelSerializer(serializers.Serializer[Any]):
+    """Cancel a session."""
+
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=limits.REASON_MAX_CHARACTERS)
+
+
+class ControlSerializer(serializers.Serializer[Any]):
+    """Name a host."""
+
+    host = serializers.CharField(max_length=60, help_text="Its id or name.")
+
+
+class SessionFilterSerializer(serializers.Serializer[Any]):
+    """What the list of sessions can be narrowed to."""
+
+    status = serializers.ChoiceField(choices=[item.value for item in Status], required=False)
+    agent = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
+    host = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
+    category = serializers.CharField(required=False, max_length=10)
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+
+
+class ReadSerializer(serializers.Serializer[Any]):
+    """How a session is read."""
+
+    wait_seconds = serializers.IntegerField(required=False, default=0, min_value=0, max_value=limits.WAIT_MAX_SECONDS)
+    encoding = serializers.ChoiceField(choices=["text", "base64"], required=False, default="text")
+
+
+class NamedSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+
+
+class SessionAgentSerializer(NamedSerializer):
+    maturity = serializers.CharField()
+
+
+class ApprovalSerializer(serializers.Serializer[Any]):
+    required = serializers.BooleanField()
+    by = serializers.CharField(allow_null=True)
+    decision = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(allow_null=True)
+    decided_at = serializers.DateTimeField(allow_null=True)
+
+
+class DecisionSerializer(serializers.Serializer[Any]):
+    """What governance says, and why: the same object everywhere."""
+
+    outcome = serializers.ChoiceField(choices=["allow", "ask", "deny"])
+    category = serializers.CharField()
+    plan = serializers.DictField()
+    tokens = serializers.ListField(child=serializers.DictField())
+    rules = serializers.ListField(child=serializers.DictField())
+    explanation = serializers.CharField()
+    would_allow = serializers.CharField(allow_blank=True)
+    policy_version = serializers.CharField()
+    grants = serializers.ListField(child=serializers.DictField())
+    obligations = serializers.ListField(child=serializers.CharField())
+
+
+class SessionSerializer(serializers.Serializer[Any]):
+    """A session, as `representation.session_json` writes it."""
+
+    id = serializers.UUIDField()
+    agent = SessionAgentSerializer()
+    host = NamedSerializer()
+    host_online = serializers.BooleanField(help_text="Heard of within 30 seconds.")
+    status = serializers.ChoiceField(choices=[item.value for item in Status])
+    command = serializers.CharField(allow_null=True)
+    argv = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    plan = serializers.DictField(allow_null=True)
+    env = serializers.DictField(child=serializers.CharField(), allow_null=True)
+    reason = serializers.CharField(allow_null=True, allow_blank=True, help_text="The agent's words, unverified.")
+    working_directory = serializers.CharField(allow_null=True)
+    timeout_seconds = serializers.IntegerField()
+    category = serializers.CharField()
+    decision = DecisionSerializer(allow_null=True)
+    policy_version = serializers.CharField()
+    requester = serializers.CharField()
+    approval = ApprovalSerializer()
+    approval_required = serializers.BooleanField(help_text="Whether it waits for a person now.")
+    approve_url = serializers.CharField(allow_null=True)
+    exit_code = serializers.IntegerField(allow_null=True)
+    exit_codes = serializers.ListField(child=serializers.IntegerField())
+    stdout_bytes = serializers.IntegerField(allow_null=True)
+    stderr_bytes = serializers.IntegerField(allow_null=True)
+    truncated = serializers.BooleanField()
+    duration_seconds = serializers.FloatField(allow_null=True)
+    protections = serializers.ListField(child=serializers.CharField(), help_text="Active, as the host reports.")
+    left_behind = serializers.ListField(child=serializers.IntegerField(), help_text="Process ids still alive.")
+    late = serializers.DictField(allow_null=True, help_text="A result that came after the session was lost.")
+    stdout = serializers.CharField(allow_blank=True)
+    stderr = serializers.CharField(allow_blank=True)
+    timed_out = serializers.BooleanField()
+    termination_reason = serializers.CharField(allow_null=True)
+    termination_detail = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    next_action = serializers.ChoiceField(choices=["wait", "revise", "stop", "none"])
+    poll_after_seconds = serializers.IntegerField(allow_null=True)
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457. `type` is a URL that explains itself."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    next_action = serializers.ChoiceField(choices=["wait", "revise", "stop", "none"])

@@ -1,0 +1,134 @@
+"""Reading, following and cancelling sessions."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+from drf_spectacular.utils import extend_schema
+from rest_framework.generics import GenericAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from shellagent.api.access import caller_party, visible_session, visible_sessions
+from shellagent.api.execute import PROBLEM
+from shellagent.api.serializers import (
+    CancelSerializer,
+    ReadSerializer,
+    SessionFilterSerializer,
+    SessionSerializer,
+)
+from shellagent.models import SessionQuerySet
+from shellagent.representation import session_json, sessions_json
+from shellagent.services import session_cancel, sessions_expire
+from shellagent.services.recording import output_of
+from shellagent.states import Status
+from shellagent.waiting import session_wait
+
+_PROBLEMS = dict.fromkeys((400, 401, 403, 404, 409), PROBLEM)
+
+
+class SessionPagination(CursorPagination):
+    """Newest first; the id is time-ordered, so it is the cursor."""
+
+    ordering = "-id"
+    page_size = 50
+    max_page_size = 200
+    page_size_query_param = "page_size"
+
+
+class SessionListView(GenericAPIView[Any]):
+    """The sessions that you may see, newest first."""
+
+    serializer_class = SessionSerializer
+    pagination_class = SessionPagination
+
+    def get_queryset(self) -> SessionQuerySet:
+        return visible_sessions(self.request)
+
+    @extend_schema(
+        operation_id="sessions",
+        parameters=[SessionFilterSerializer],
+        responses={200: SessionSerializer(many=True), **_PROBLEMS},
+    )
+    def get(self, request: Request) -> Response:
+        filters = SessionFilterSerializer(data=request.query_params)
+        filters.is_valid(raise_exception=True)
+        sessions_expire()
+        page = self.paginate_queryset(_narrowed(self.get_queryset(), filters.validated_data))
+        return self.get_paginated_response(sessions_json(list(page or []), with_output=False))
+
+
+class SessionView(GenericAPIView[Any]):
+    """One session; with `wait_seconds` held until it has ended."""
+
+    serializer_class = SessionSerializer
+
+    @extend_schema(
+        operation_id="session", parameters=[ReadSerializer], responses={200: SessionSerializer, **_PROBLEMS}
+    )
+    def get(self, request: Request, session_id: UUID) -> Response:
+        options = ReadSerializer(data=request.query_params)
+        options.is_valid(raise_exception=True)
+        sessions_expire()
+        session = visible_session(request, session_id)
+        session = session_wait(session, options.validated_data["wait_seconds"], waiter=str(request.user.pk))
+        return Response(session_json(session, encoding=options.validated_data["encoding"]))
+
+
+class OutputView(GenericAPIView[Any]):
+    """The stored output of a session in its parts, also while it runs. Reported by the host."""
+
+    serializer_class = SessionSerializer
+
+    @extend_schema(operation_id="session_output", responses={200: dict, **_PROBLEMS})
+    def get(self, request: Request, session_id: UUID) -> Response:
+        session = visible_session(request, session_id)
+        streams = {
+            stream: [
+                {"offset": offset, "bytes": len(data), "text": data.decode(errors="replace")} for offset, data in parts
+            ]
+            for stream, parts in output_of(session.pk).items()
+        }
+        return Response(
+            {
+                "id": str(session.pk),
+                "status": session.status,
+                "finished": Status(session.status).is_terminal,
+                **streams,
+            }
+        )
+
+
+class CancelView(GenericAPIView[Any]):
+    """Cancel a session: at once before it runs; while it runs its host is told to stop it."""
+
+    serializer_class = CancelSerializer
+
+    @extend_schema(operation_id="session_cancel", responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS})
+    def post(self, request: Request, session_id: UUID) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        session = visible_session(request, session_id)
+        session = session_cancel(
+            session=session, actor=caller_party(request), reason=serializer.validated_data.get("reason", "")
+        )
+        return Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
+
+
+def _narrowed(sessions: SessionQuerySet, wanted: dict[str, Any]) -> SessionQuerySet:
+    for name in ("status", "category"):
+        if name in wanted:
+            sessions = sessions.filter(**{name: wanted[name]})
+    for name in ("agent", "host"):
+        if name in wanted:
+            value = wanted[name]
+            match = Q(**{f"{name}__name": value})
+            if value.isdecimal() and len(value) < 19:
+                match |= Q(**{f"{name}_id": int(value)})
+            sessions = sessions.filter(match)
+    if "created_after" in wanted:
+        sessions = sessions.filter(created_at__gte=wanted["created_after"])
+    if "created_before" in wanted:
+        sessions = sessions.filter(created_at__lt=wanted["created_before"])
+    return sessions

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ShellAgentConfig(AppConfig):
+    name = "shellagent"
+    verbose_name = "Local agent"

@@ -1,0 +1,51 @@
+"""Who is calling with a host's key: one indexed lookup of the key's digest."""
+
+from dataclasses import dataclass
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.request import Request
+
+from governance import keys
+from governance.authentication import bearer_key
+from shellagent.models import Host
+
+
+@dataclass(frozen=True, slots=True)
+class HostCaller:
+    """A host that showed its key. Stands in `request.user`."""
+
+    host: Host
+
+    is_authenticated = True
+    is_active = True
+    is_staff = False
+    is_superuser = False
+
+    @property
+    def pk(self) -> str:
+        """Return an identity that no user's primary key can equal."""
+        return f"host:{self.host.pk}"
+
+
+class HostKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer ath_…`. An agent's key is 403; a wrong or missing one, or a disabled host, 401."""
+
+    def authenticate(self, request: Request) -> tuple[HostCaller, None]:
+        key = bearer_key(request)
+        if key is None:
+            raise AuthenticationFailed("Send the host's key: `Authorization: Bearer ath_…`.")
+        kind = keys.kind_of(key)
+        if kind is keys.KeyKind.AGENT:
+            raise PermissionDenied("This is an agent's key; hosts' calls take a host's key (ath_…).")
+        if kind is keys.KeyKind.ENROLMENT:
+            raise PermissionDenied("This is an enrolment code; use it with `localagent enroll`.")
+        host = Host.objects.filter(key_digest=keys.digest(key)).first()
+        if host is None:
+            raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
+        if not host.is_enabled:
+            raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
+        return HostCaller(host), None
+
+    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002
+        return 'Bearer realm="atom-host"'

@@ -1,0 +1,156 @@
+"""A session as the API shows it, and what a program should do next."""
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from audit.models import AuditPayload
+from audit.trail import payloads_of
+from shellagent import limits
+from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
+from shellagent.states import TERMINAL, Status
+
+_NEXT_ACTION = {
+    Status.PENDING: "wait",
+    Status.QUEUED: "wait",
+    Status.CLAIMED: "wait",
+    Status.RUNNING: "wait",
+    Status.REJECTED: "revise",
+    Status.DENIED: "stop",
+}
+_POLL_AFTER_SECONDS = {Status.PENDING: 5, Status.QUEUED: 1, Status.CLAIMED: 1, Status.RUNNING: 1}
+_MIDDLE_CUT = b"\n[... %d bytes cut ...]\n"
+
+Json = dict[str, Any]
+
+
+def host_is_online(host: Host) -> bool:
+    """Return whether the host was heard of within the last 30 seconds."""
+    seen = host.last_seen_at
+    return bool(seen and (timezone.now() - seen).total_seconds() < limits.OFFLINE_SECONDS)
+
+
+def approve_url(session_id: UUID) -> str:
+    """Return the page where a person decides on this session."""
+    return f"{settings.ATOM_PUBLIC_URL}/admin/shellagent/shellsession/{session_id}/change/"
+
+
+def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return a stream's stored parts as one, with a line in place of a cut middle."""
+    whole, end = [], 0
+    for offset, data in parts:
+        if offset > end:
+            whole.append(_MIDDLE_CUT % (offset - end))
+        whole.append(data)
+        end = offset + len(data)
+    return b"".join(whole)
+
+
+def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_output: bool = True) -> list[Json]:
+    """Return sessions (with `agent` and `host` loaded) as plain values; `encoding` is text or base64."""
+    ids = [session.pk for session in sessions]
+    kinds = [] if with_output else [AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION]
+    stored: dict[UUID, dict[str, list[tuple[int, bytes]]]] = defaultdict(lambda: defaultdict(list))
+    for row in payloads_of(ids, *kinds):
+        stored[row.session_id][row.kind].append((row.offset, bytes(row.data)))
+    ended = [session.pk for session in sessions if session.status in TERMINAL]
+    records: dict[UUID, list[ExecutionRecord]] = defaultdict(list)
+    if ended:
+        for record in ExecutionRecord.objects.filter(session_id__in=ended).order_by("is_late"):
+            records[record.session_id].append(record)
+    asked = [session.pk for session in sessions if session.approval_required]
+    approvals = {}
+    if asked:
+        approvals = {item.session_id: item for item in Approval.objects.filter(session_id__in=asked, voided_at=None)}
+    return [
+        _session_json(item, stored[item.pk], records[item.pk], approvals.get(item.pk), encoding) for item in sessions
+    ]
+
+
+def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
+    """Return one session as plain values."""
+    return sessions_json([session], encoding=encoding)[0]
+
+
+def _session_json(
+    session: ShellSession,
+    stored: Mapping[str, list[tuple[int, bytes]]],
+    records: list[ExecutionRecord],
+    approval: Approval | None,
+    encoding: str,
+) -> Json:
+    request = _json(stored.get("request"))
+    decision = _json(stored.get("decision"))
+    status = Status(session.status)
+    first = next((record for record in records if not record.is_late), None)
+    late = next((record for record in records if record.is_late), None)
+    is_allowlisted = "not-allowlisted" not in [rule["id"] for rule in decision.get("rules", [])]
+    return {
+        "id": str(session.pk),
+        "agent": {"id": session.agent_id, "name": session.agent_label, "maturity": session.maturity},
+        "host": {"id": session.host_id, "name": session.host_label},
+        "host_online": host_is_online(session.host),
+        "status": str(status),
+        "command": request.get("command") or None,
+        "argv": request.get("argv"),
+        "plan": request.get("plan"),
+        "env": request.get("env"),
+        "reason": request.get("reason"),
+        "working_directory": session.working_directory or None,
+        "timeout_seconds": session.timeout_seconds,
+        "category": session.category,
+        "decision": decision or None,
+        "policy_version": session.policy_version,
+        "requester": session.requester_label,
+        "approval": {
+            "required": session.approval_required,
+            "by": approval.approver_label if approval else None,
+            "decision": approval.decision if approval else None,
+            "reason": approval.reason if approval else None,
+            "decided_at": approval.decided_at.isoformat() if approval else None,
+        },
+        "approval_required": status is Status.PENDING,
+        "approve_url": approve_url(session.pk) if status is Status.PENDING else None,
+        "exit_code": session.exit_code,
+        **_record_json(first),
+        "late": _record_json(late) | {"outcome": late.outcome} if late else None,
+        "stdout": _text(stored.get("stdout", []), encoding),
+        "stderr": _text(stored.get("stderr", []), encoding),
+        "timed_out": status is Status.TIMED_OUT,
+        "termination_reason": session.termination_reason or None,
+        "termination_detail": session.termination_detail or None,
+        "created_at": session.created_at.isoformat(),
+        "expires_at": session.expires_at.isoformat() if session.expires_at and not status.is_terminal else None,
+        "started_at": session.started_at.isoformat() if session.started_at else None,
+        "finished_at": session.finished_at.isoformat() if session.finished_at else None,
+        "next_action": _NEXT_ACTION.get(status, "none") if is_allowlisted else "revise",
+        "poll_after_seconds": _POLL_AFTER_SECONDS.get(status),
+    }
+
+
+def _record_json(record: ExecutionRecord | None) -> Json:
+    return {
+        "exit_codes": record.exit_codes if record else [],
+        "stdout_bytes": record.stdout_bytes if record else None,
+        "stderr_bytes": record.stderr_bytes if record else None,
+        "truncated": record.is_truncated if record else False,
+        "duration_seconds": record.duration_us / 1_000_000 if record else None,
+        "protections": record.protections if record else [],
+        "left_behind": record.left_behind if record else [],
+    }
+
+
+def _json(parts: list[tuple[int, bytes]] | None) -> Json:
+    """Return the newest of a session's stored values, empty where it was erased."""
+    return dict(json.loads(parts[-1][1])) if parts else {}
+
+
+def _text(parts: Iterable[tuple[int, bytes]], encoding: str) -> str:
+    data = joined(parts)
+    return base64.b64encode(data).decode() if encoding == "base64" else data.decode(errors="replace")

@@ -1,0 +1,45 @@
+"""Every operation on sessions and hosts. The API, the admin, the tasks and the commands call these and nothing else."""
+
+from shellagent.services.approving import may_approve, session_approve, session_reject
+from shellagent.services.asking import Ask, Asker, Idempotency, session_request
+from shellagent.services.cancelling import session_cancel
+from shellagent.services.hosts import (
+    agent_host_delete,
+    agent_host_set,
+    enrolment_issue,
+    host_enrol,
+    host_party,
+    host_set_desired,
+    host_set_enabled,
+)
+from shellagent.services.polling import host_poll
+from shellagent.services.recording import output_append, output_of, sessions_record
+from shellagent.services.starting import sessions_start
+from shellagent.services.tidying import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire
+
+__all__ = [
+    "Ask",
+    "Asker",
+    "Idempotency",
+    "agent_host_delete",
+    "agent_host_set",
+    "enrolment_issue",
+    "host_enrol",
+    "host_party",
+    "host_poll",
+    "host_set_desired",
+    "host_set_enabled",
+    "idempotency_keys_retire",
+    "leases_tidy",
+    "may_approve",
+    "output_append",
+    "output_of",
+    "payloads_retire",
+    "session_approve",
+    "session_cancel",
+    "session_reject",
+    "session_request",
+    "sessions_expire",
+    "sessions_record",
+    "sessions_start",
+]

@@ -1,0 +1,280 @@
+"""An agent, or a person in its name, asks for a command."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePosixPath
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from audit.tags import Tag
+from audit.trail import Event, Party, record, store
+from governance.errors import ConflictError, InvalidError, NotFoundError, SuspendedError
+from governance.models import Agent
+from governance.policy.environment import refused_env_names
+from governance.policy.parse import CommandSyntaxError, parse_argv, parse_text
+from governance.policy.secret_shapes import find_secret
+from governance.policy.types import Decision, Outcome
+from shellagent import limits, models, wake
+from shellagent.errors import (
+    CommandRejectedError,
+    ForbiddenContentError,
+    HostRequiredError,
+    IdempotencyConflictError,
+    NoHostError,
+    TooManyError,
+)
+from shellagent.models import AgentHost, Host, IdempotencyKey, ShellSession
+from shellagent.services.deciding import (
+    Circumstances,
+    StoredRequest,
+    decision_data,
+    decision_digest,
+    decision_row,
+)
+from shellagent.services.moving import session_party
+from shellagent.states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for. Exactly one of `command` and `argv`; `host` is an id or a name, empty for the default."""
+
+    command: str | None = None
+    argv: tuple[str, ...] | None = None
+    working_directory: str = ""
+    timeout_seconds: int = limits.TIMEOUT_DEFAULT_SECONDS
+    host: str = ""
+    reason: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """In whose name: the agent as its key showed it, and the person where one asked for it."""
+
+    agent_id: int
+    name: str
+    maturity: str
+    is_suspended: bool
+    party: Party
+    key_id: int | None = None
+    user: User | None = None
+
+    @classmethod
+    def person(cls, user: User, agent: Agent) -> "Asker":
+        """Return a person who asks in an agent's name; whether they may is the caller's to check."""
+        party = Party("user", str(user.pk), f"{user.get_username()} for {agent.name}")
+        return cls(agent.pk, agent.name, agent.maturity, agent.is_suspended, party, user=user)
+
+    @property
+    def scope(self) -> str:
+        """Return whose Idempotency-Keys these are."""
+        return f"user:{self.user.pk}" if self.user else f"agent:{self.agent_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The header's value, and the SHA-256 of the body that came with it."""
+
+    key: str
+    body_sha256: str
+
+
+def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None = None) -> tuple[ShellSession, bool]:
+    """Decide on a request and keep it as a session, denied ones too. Returns the session and whether it is a replay.
+
+    Raises ProblemError of the kind that fits: InvalidError, CommandRejectedError, NotFoundError, HostRequiredError,
+    NoHostError, SuspendedError, TooManyError, IdempotencyConflictError. Nothing is kept then but an event.
+    """
+    if idempotency and (known := _replay(asker, idempotency)):
+        return known, True
+    if asker.is_suspended:
+        _refused(asker, "suspended")
+        raise SuspendedError
+    try:
+        request = request_read(ask)
+    except ForbiddenContentError as error:
+        _refused(asker, error.what)
+        raise
+    link = link_choose(ask.host, asker.agent_id)
+    session = _session(ask, asker, link)
+    circumstances = Circumstances.of(maturity=asker.maturity, is_suspended=False, host=link.host, link=link)
+    decision = circumstances.decide(request, session.working_directory)
+    _decided(session, decision, request, circumstances)
+    row, decision_payload = decision_row(
+        decision, session, models.Decision.Moment.REQUEST, circumstances.maturity, number=0
+    )
+    request_payload = request.payload(session)
+    data = {
+        **decision_data(decision, decision_payload),
+        "digest": session.digest,
+        "host": session.host_label,
+        "agent": session.agent_label,
+        "maturity": str(circumstances.maturity),
+        "working_directory": session.working_directory,
+        "timeout_seconds": session.timeout_seconds,
+        "request_commitment": request_payload.commitment,
+    }
+    try:
+        with transaction.atomic():
+            if session.status == Status.PENDING:
+                _hold_room(asker.agent_id)
+            session.save(force_insert=True)
+            if idempotency:
+                IdempotencyKey.objects.create(
+                    scope=asker.scope,
+                    key=idempotency.key,
+                    body_sha256=idempotency.body_sha256,
+                    session=session,
+                    created_at=session.created_at,
+                )
+            row.save(force_insert=True)
+            store([request_payload, decision_payload], session.created_at)
+            status = Status(session.status)
+            party = session_party(session.pk, asker.name)
+            record(Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq))
+            if status is Status.QUEUED:
+                wake.ring_on_commit(wake.host_channel(session.host_id))
+    except IntegrityError:
+        # The same key was sent twice at once: the other request made the session.
+        if idempotency and (known := _replay(asker, idempotency)):
+            return known, True
+        raise
+    return session, False
+
+
+def _replay(asker: Asker, idempotency: Idempotency) -> ShellSession | None:
+    known = (
+        IdempotencyKey.objects.select_related("session")
+        .filter(
+            scope=asker.scope,
+            key=idempotency.key,
+            created_at__gt=timezone.now() - timedelta(hours=limits.IDEMPOTENCY_HOURS),
+        )
+        .first()
+    )
+    if known is None:
+        IdempotencyKey.objects.filter(
+            scope=asker.scope,
+            key=idempotency.key,
+            created_at__lte=timezone.now() - timedelta(hours=limits.IDEMPOTENCY_HOURS),
+        ).delete()
+        return None
+    if known.body_sha256 != idempotency.body_sha256:
+        raise IdempotencyConflictError
+    if known.session.agent_id != asker.agent_id:
+        raise ConflictError("This Idempotency-Key was used for another agent.")
+    return known.session
+
+
+def request_read(ask: Ask) -> StoredRequest:
+    """Read what was sent into a plan. Raises InvalidError, CommandRejectedError or ForbiddenContentError."""
+    if (ask.command is None) == (ask.argv is None):
+        raise InvalidError("Send either `command` (text) or `argv` (a list), and not both.")
+    try:
+        plan = parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
+    except CommandSyntaxError as error:
+        raise CommandRejectedError(
+            str(error.message), column=error.column, construct=error.construct, hint=error.hint
+        ) from error
+    if refused := refused_env_names(ask.env):
+        raise ForbiddenContentError(
+            "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
+        )
+    texts = [("command", ask.command or " ".join(ask.argv or ())), ("reason", ask.reason)]
+    texts += [(f"env.{name}", value) for name, value in ask.env.items()]
+    for where, text in texts:
+        if shape := find_secret(text):
+            detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
+            raise ForbiddenContentError("secret", detail, field=where)
+    return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason)
+
+
+def link_choose(wanted: str, agent_id: int) -> AgentHost:
+    """Return the host for an agent: the one that is wanted, else its default, else the only one.
+
+    Raises NotFoundError for a host it may not use, HostRequiredError where it has to say, NoHostError where none of
+    its hosts is enrolled and enabled.
+    """
+    links = list(AgentHost.objects.select_related("host").filter(agent_id=agent_id))
+    if wanted:
+        links = [link for link in links if wanted in (link.host.name, str(link.host_id))]
+        if not links:
+            raise NotFoundError(f"This agent may use no host called {wanted!r}.", field="host")
+    usable = [link for link in links if link.host.is_enabled and link.host.is_enrolled]
+    if not usable:
+        raise NoHostError
+    if len(usable) > 1:
+        usable = [link for link in usable if link.is_default]
+    if not usable:
+        raise HostRequiredError(hosts=[link.host.name for link in links])
+    return usable[0]
+
+
+def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
+    directory = ask.working_directory or link.working_directory
+    if directory and not PurePosixPath(directory).is_absolute():
+        raise InvalidError(
+            f"`working_directory` must be absolute, like /tmp; {directory!r} is not.", field="working_directory"
+        )
+    host: Host = link.host
+    return ShellSession(
+        id=uuid7(),
+        queue_key=time.time_ns() // 1000,
+        event_seq=1,
+        agent_id=asker.agent_id,
+        agent_label=asker.name,
+        maturity=asker.maturity,
+        requester_user=asker.user,
+        requester_key_id=asker.key_id,
+        requester_label=asker.party.label,
+        host=host,
+        host_label=host.name,
+        working_directory=directory,
+        timeout_seconds=ask.timeout_seconds,
+        created_at=timezone.now(),
+    )
+
+
+def _decided(
+    session: ShellSession, decision: Decision, request: StoredRequest, circumstances: Circumstances
+) -> None:
+    """Write the decision into a session that is not saved yet."""
+    now = session.created_at
+    session.category = decision.category
+    session.outcome = decision.outcome
+    session.policy_version = decision.policy_version
+    session.digest = decision_digest(decision, request, session)
+    session.circumstances = circumstances.digest
+    if decision.outcome is Outcome.DENY:
+        session.status = Status.DENIED
+        session.finished_at = now
+    elif decision.outcome is Outcome.ASK:
+        session.status = Status.PENDING
+        session.approval_required = True
+        session.expires_at = now + timedelta(seconds=limits.PENDING_SECONDS)
+    else:
+        session.status = Status.QUEUED
+        session.expires_at = now + timedelta(seconds=limits.QUEUED_SECONDS)
+
+
+def _hold_room(agent_id: int) -> None:
+    waiting = ShellSession.objects.filter(agent_id=agent_id, status=Status.PENDING, expires_at__gt=timezone.now())
+    if waiting.count() >= settings.ATOM_PENDING_PER_AGENT:
+        raise TooManyError(
+            f"{settings.ATOM_PENDING_PER_AGENT} commands of this agent wait for a person already. Wait for a decision, "
+            "or cancel one.",
+            retry_after=30,
+        )
+
+
+def _refused(asker: Asker, why: str) -> None:
+    subject = Party("agent", str(asker.agent_id), asker.name)
+    with transaction.atomic():
+        record(Event(Tag.REQUEST_REFUSED, asker.party, subject, why))

@@ -1,0 +1,164 @@
+"""A host claims from its queue. What changed since the decision is decided again, and the stricter one counts."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from audit.trail import Party
+from governance.policy.types import Outcome
+from shellagent import limits, models
+from shellagent.models import AgentHost, Approval, Host, ShellSession
+from shellagent.protocol import Assignment, PollRequest
+from shellagent.services.deciding import (
+    Circumstances,
+    Spec,
+    StoredRequest,
+    decision_again,
+    decision_digest,
+    requests_of,
+    specs_of,
+)
+from shellagent.services.hosts import host_party
+from shellagent.services.moving import Data, sessions_move
+from shellagent.states import Status
+
+
+def sessions_claim(*, host: Host, request: PollRequest) -> tuple[Assignment, ...]:
+    """Claim up to the host's free slots; the same claim key gets the same sessions again."""
+    return _claimed_before(host, request) or _claim(host, request)
+
+
+def claimable(host: Host, now: datetime) -> models.SessionQuerySet:
+    """Return the host's queue in order, as the claim reads it."""
+    return ShellSession.objects.filter(host=host, status=Status.QUEUED, expires_at__gt=now).order_by("queue_key")
+
+
+def _claimed_before(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
+    """Return again what this claim key got, where the answer was lost on its way."""
+    before = list(
+        ShellSession.objects.filter(
+            host=host, status=Status.CLAIMED, lease_expires_at__isnull=False, claim_key=request.claim_key
+        )
+    )
+    if not before:
+        return ()
+    requests, specs = requests_of(before), specs_of(before)
+    return tuple(_assignment(item, requests[item.pk], specs[item.pk]) for item in before)
+
+
+def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
+    now = timezone.now()
+    if not claimable(host, now).exists():
+        return ()
+    with transaction.atomic():
+        queue = claimable(host, now).select_related("agent")
+        if connection.features.has_select_for_update_skip_locked:
+            queue = queue.select_for_update(skip_locked=True, of=("self",))
+        candidates = list(queue[: min(request.free_slots, limits.CLAIM_BATCH)])
+        ready = _still_allowed(candidates, host, now)
+        claimed = set(
+            sessions_move(
+                ShellSession.objects.filter(pk__in=[UUID(item.id) for item in ready]),
+                Status.CLAIMED,
+                actor=host_party(host),
+                sources=[Status.QUEUED],
+                data={"claim_key": request.claim_key, "instance_id": request.instance_id},
+                claim_key=request.claim_key,
+                instance_id=request.instance_id,
+                boot_id=request.boot_id,
+                claimed_at=now,
+                lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS),
+            )
+        )
+    return tuple(item for item in ready if UUID(item.id) in claimed)
+
+
+def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) -> list[Assignment]:
+    """Return those whose decision stands or is no stricter now. Moves the others to where they belong now."""
+    requests, specs = requests_of(candidates), specs_of(candidates)
+    links = {link.agent_id: link for link in AgentHost.objects.filter(host=host)}
+    of_now: dict[int, tuple[Circumstances, str]] = {}
+    ready = []
+    for session in candidates:
+        session.host = host
+        request = requests.get(session.pk)
+        if request is None:
+            _move_away(session, Status.DENIED, host, {"why": "erased"}, now, "The command was erased.")
+            continue
+        if session.agent_id not in of_now:
+            circumstances = Circumstances.of(
+                maturity=session.agent.maturity,
+                is_suspended=session.agent.is_suspended,
+                host=host,
+                link=links.get(session.agent_id),
+            )
+            of_now[session.agent_id] = circumstances, circumstances.digest
+        circumstances, digest = of_now[session.agent_id]
+        spec: Spec | None = specs[session.pk]
+        if digest != session.circumstances:
+            spec = _decide_again(session, request, circumstances, now)
+        if spec is not None:
+            ready.append(_assignment(session, request, spec))
+    return ready
+
+
+def _decide_again(
+    session: ShellSession, request: StoredRequest, circumstances: Circumstances, now: datetime
+) -> Spec | None:
+    """Take the decision again. Returns what may run, or None where the session had to be moved away."""
+    decision, data = decision_again(session, models.Decision.Moment.CLAIM, request, circumstances, now)
+    digest = decision_digest(decision, request, session)
+    decided = {
+        "outcome": decision.outcome.value,
+        "category": decision.category.value,
+        "policy_version": decision.policy_version,
+        "circumstances": circumstances.digest,
+        "digest": digest,
+    }
+    if decision.outcome is Outcome.DENY:
+        _move_away(session, Status.DENIED, session.host, data, now, decision.explanation, **decided)
+        return None
+    standing = Approval.objects.filter(session=session, decision="approve", voided_at=None)
+    if decision.outcome is Outcome.ASK and not standing.filter(digest=digest).exists():
+        standing.update(voided_at=now)
+        detail = "A person has to approve it: the rules, the agent's maturity or the host changed since."
+        _move_away(session, Status.PENDING, session.host, data, now, detail, **decided)
+        return None
+    ShellSession.objects.filter(pk=session.pk).update(**decided)
+    session.digest = digest
+    return Spec.of(decision)
+
+
+def _move_away(
+    session: ShellSession, to: Status, host: Host, data: Data, now: datetime, detail: str, **columns: object
+) -> None:
+    if to is Status.PENDING:
+        columns |= {"expires_at": now + timedelta(seconds=limits.PENDING_SECONDS), "approval_required": True}
+    else:
+        columns["finished_at"] = now
+    actor: Party = host_party(host)
+    sessions_move(
+        ShellSession.objects.filter(pk=session.pk),
+        to,
+        actor=actor,
+        sources=[Status.QUEUED],
+        data=data,
+        termination_detail=detail,
+        **columns,
+    )
+
+
+def _assignment(session: ShellSession, request: StoredRequest, spec: Spec) -> Assignment:
+    return Assignment(
+        id=str(session.pk),
+        digest=session.digest,
+        plan=request.plan.to_json(),
+        working_directory=session.working_directory,
+        env=dict(request.env),
+        timeout_seconds=session.timeout_seconds,
+        grants=spec.grants,
+        obligations=spec.obligations,
+        protected=(),
+    )

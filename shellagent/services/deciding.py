@@ -1,0 +1,222 @@
+"""From a request to a decision, at the request, the approval and the claim, always with the rules of that moment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from audit import canonical
+from audit.models import AuditPayload
+from audit.trail import Payload, payloads_of, store
+from governance.policies import current_policy
+from governance.policy.decide import Policy, decide
+from governance.policy.plan import Plan
+from governance.policy.types import Decision, Facts, Maturity, Outcome, Question, Rule
+from shellagent import models, protocol
+from shellagent.models import AgentHost, Host, ShellSession
+
+#: A host that reports a protection of this name confines what commands can reach in the file system.
+SANDBOX_PROTECTION = "landlock-fs"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What the agent sent, and the plan that was read from it, as kept in the erasable store."""
+
+    command: str
+    argv: tuple[str, ...] | None
+    plan: Plan
+    env: Mapping[str, str]
+    reason: str
+
+    def payload(self, session: ShellSession) -> Payload:
+        """Return the request as bytes to store."""
+        data = {
+            "command": self.command,
+            "argv": list(self.argv) if self.argv is not None else None,
+            "plan": self.plan.to_json(),
+            "env": dict(self.env),
+            "reason": self.reason,
+        }
+        return Payload(session.pk, AuditPayload.Kind.REQUEST, canonical.dumps(data).encode())
+
+    @classmethod
+    def read(cls, data: bytes) -> "StoredRequest":
+        """Read what `payload` stored."""
+        stored = json.loads(data)
+        argv = stored["argv"]
+        return cls(
+            stored["command"],
+            tuple(argv) if argv is not None else None,
+            Plan.from_json(stored["plan"]),
+            stored["env"],
+            stored["reason"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """All that a decision depends on besides the request: whose it is, where, and the rules of the moment."""
+
+    policy: Policy
+    maturity: Maturity
+    facts: Facts
+    agent_roots: tuple[str, ...]
+    #: A fact outside the policy that denies: `suspended`, `host-not-granted`, or empty.
+    bar: str = ""
+
+    @classmethod
+    def of(cls, *, maturity: str, is_suspended: bool, host: Host, link: AgentHost | None) -> "Circumstances":
+        """Return the circumstances of now; `link` says what the agent may do on the host, None that it may nothing."""
+        levels = [Maturity(maturity)]
+        if link and link.maturity_cap:
+            levels.append(Maturity(link.maturity_cap))
+        facts = host.facts
+        return cls(
+            policy=current_policy(),
+            maturity=min(levels, key=lambda level: level.rank),
+            facts=Facts(
+                home=facts.get("home", ""),
+                user=facts.get("user", ""),
+                scratch=facts.get("scratch", ""),
+                is_sandboxed=any(str(name).startswith(SANDBOX_PROTECTION) for name in host.protections),
+                protected=tuple(facts.get("protected", ())),
+            ),
+            agent_roots=(link.working_directory,) if link and link.working_directory else (),
+            bar="suspended" if is_suspended else "" if link else "host-not-granted",
+        )
+
+    @property
+    def digest(self) -> str:
+        """Return a digest that is another whenever a decision could be another."""
+        return canonical.sha256(
+            {
+                "policy": self.policy.version,
+                "maturity": str(self.maturity),
+                "facts": asdict(self.facts),
+                "agent_roots": self.agent_roots,
+                "bar": self.bar,
+            }
+        )
+
+    def decide(self, request: StoredRequest, working_directory: str) -> Decision:
+        """Ask governance."""
+        decision = decide(
+            Question(
+                plan=request.plan,
+                maturity=self.maturity,
+                facts=self.facts,
+                working_directory=working_directory,
+                env=request.env,
+                agent_roots=self.agent_roots,
+            ),
+            self.policy,
+        )
+        if not self.bar:
+            return decision
+        rule = Rule(self.bar, Outcome.DENY, _BARS[self.bar])
+        return replace(
+            decision, outcome=Outcome.DENY, rules=(*decision.rules, rule), explanation=rule.justification, would_allow=""
+        )
+
+
+_BARS = {
+    "suspended": "The agent was suspended after it asked.",
+    "host-not-granted": "The agent may no longer use this host.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The part of a decision that the host acts on."""
+
+    grants: tuple[protocol.PathGrant, ...]
+    obligations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, decision: Decision) -> "Spec":
+        """Return a decision's part."""
+        return cls(
+            tuple(protocol.PathGrant(grant.path, str(grant.access)) for grant in decision.grants), decision.obligations
+        )
+
+    @classmethod
+    def read(cls, data: bytes) -> "Spec":
+        """Read it out of a stored decision."""
+        stored = json.loads(data)
+        grants = tuple(protocol.PathGrant(item["path"], item["access"]) for item in stored["grants"])
+        return cls(grants, tuple(stored["obligations"]))
+
+
+def decision_digest(decision: Decision, request: StoredRequest, session: ShellSession) -> str:
+    """Return the digest of exactly what will run under this decision."""
+    spec = Spec.of(decision)
+    return protocol.session_digest(
+        plan=request.plan,
+        working_directory=session.working_directory,
+        host_id=str(session.host_id),
+        env=request.env,
+        timeout_seconds=session.timeout_seconds,
+        grants=spec.grants,
+        obligations=spec.obligations,
+    )
+
+
+def decision_row(
+    decision: Decision, session: ShellSession, moment: models.Decision.Moment, maturity: Maturity, *, number: int
+) -> tuple[models.Decision, Payload]:
+    """Return the row and the payload that keep a decision, neither saved yet."""
+    row = models.Decision(
+        session=session,
+        moment=moment,
+        number=number,
+        outcome=decision.outcome,
+        category=decision.category,
+        rules=[rule.id for rule in decision.rules],
+        maturity=maturity,
+        policy_version=decision.policy_version,
+        created_at=session.created_at,
+    )
+    data = canonical.dumps(decision.to_json()).encode()
+    return row, Payload(session.pk, AuditPayload.Kind.DECISION, data, offset=number)
+
+
+def decision_again(
+    session: ShellSession,
+    moment: models.Decision.Moment,
+    request: StoredRequest,
+    circumstances: Circumstances,
+    now: datetime,
+) -> tuple[Decision, dict[str, object]]:
+    """Take the decision again for a session that exists and keep it. Returns it, and what its event should say."""
+    decision = circumstances.decide(request, session.working_directory)
+    number = models.Decision.objects.filter(session=session).count()
+    row, payload = decision_row(decision, session, moment, circumstances.maturity, number=number)
+    row.created_at = now
+    row.save(force_insert=True)
+    store([payload], now)
+    return decision, decision_data(decision, payload)
+
+
+def decision_data(decision: Decision, payload: Payload) -> dict[str, object]:
+    """Return what an event says of a decision; its words are in the payload that it commits to."""
+    return {
+        "outcome": str(decision.outcome),
+        "category": str(decision.category),
+        "rules": [rule.id for rule in decision.rules],
+        "policy_version": decision.policy_version,
+        "decision_commitment": payload.commitment,
+    }
+
+
+def requests_of(sessions: list[ShellSession]) -> dict[UUID, StoredRequest]:
+    """Return the stored request of each session by its id; one that was erased is missing."""
+    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.REQUEST)
+    return {row.session_id: StoredRequest.read(bytes(row.data)) for row in rows}
+
+
+def specs_of(sessions: list[ShellSession]) -> dict[UUID, Spec]:
+    """Return what the newest decision of each session lets the host do, by the session's id."""
+    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.DECISION)
+    return {row.session_id: Spec.read(bytes(row.data)) for row in rows}

@@ -1,0 +1,90 @@
+"""What time does to sessions. Each is idempotent: on read it makes the answer right, on a schedule it tidies."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit.models import AuditPayload
+from audit.tags import Tag
+from audit.trail import SYSTEM, Event, Party, record
+from shellagent import limits, wake
+from shellagent.models import IdempotencyKey, ServerStart, ShellSession
+from shellagent.services.moving import sessions_move
+from shellagent.states import Status
+
+_BATCH = 500
+
+
+def sessions_expire() -> int:
+    """Expire what nobody decided on, or no host took, in time. Returns how many."""
+    now = timezone.now()
+    due = ShellSession.objects.filter(status__in=[Status.PENDING, Status.QUEUED], expires_at__lte=now)
+    ids = list(due.values_list("pk", flat=True)[:_BATCH])
+    if not ids:
+        return 0
+    with transaction.atomic():
+        # The time is asked again in the UPDATE: an approval may have given it a new one since.
+        still_due = ShellSession.objects.filter(pk__in=ids, expires_at__lte=now)
+        return len(
+            sessions_move(
+                still_due, Status.EXPIRED, actor=SYSTEM, finished_at=now, termination_detail="Nobody took it in time."
+            )
+        )
+
+
+def leases_tidy() -> tuple[int, int]:
+    """Give up running sessions whose host fell silent, and queue again the claimed ones that were never started.
+
+    Returns how many were lost and how many queued again. No lease dies within a minute of the server's start.
+    """
+    now = timezone.now()
+    newest = ServerStart.objects.order_by("-started_at").first()
+    if newest and newest.started_at > now - timedelta(seconds=limits.SERVER_GRACE_SECONDS):
+        return 0, 0
+    dead_before = now - timedelta(seconds=limits.LOST_AFTER_SECONDS)
+    silent = ShellSession.objects.filter(status=Status.RUNNING, lease_expires_at__lt=dead_before)
+    never_started = ShellSession.objects.filter(status=Status.CLAIMED, lease_expires_at__lt=now)
+    with transaction.atomic():
+        lost = sessions_move(
+            silent,
+            Status.LOST,
+            actor=SYSTEM,
+            sources=[Status.RUNNING],
+            finished_at=now,
+            termination_reason="lost",
+            termination_detail="The host stopped renewing its lease. It may still have run to its end.",
+        )
+        hosts = set(never_started.values_list("host_id", flat=True))
+        queued = sessions_move(
+            never_started,
+            Status.QUEUED,
+            actor=SYSTEM,
+            sources=[Status.CLAIMED],
+            claim_key="",
+            lease_expires_at=None,
+            expires_at=now + timedelta(seconds=limits.QUEUED_SECONDS),
+        )
+        if queued:
+            wake.ring_on_commit(*(wake.host_channel(host_id) for host_id in hosts))
+    return len(lost), len(queued)
+
+
+def payloads_retire(days: int) -> int:
+    """Remove stored output and requests older than `days` days of sessions that have ended. Returns how many."""
+    cutoff = timezone.now() - timedelta(days=days)
+    with transaction.atomic():
+        old = AuditPayload.objects.filter(created_at__lt=cutoff)
+        active = ShellSession.objects.filter(status__in=[Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING])
+        removed, _by_model = old.exclude(session_id__in=active.values("pk")).delete()
+        if removed:
+            subject = Party("system", label="stored output and requests")
+            record(Event(Tag.RETENTION_APPLIED, SYSTEM, subject, data={"days": days, "removed": removed}))
+    return removed
+
+
+def idempotency_keys_retire() -> int:
+    """Forget Idempotency-Keys that are past their time. Returns how many."""
+    cutoff = timezone.now() - timedelta(hours=limits.IDEMPOTENCY_HOURS)
+    removed, _by_model = IdempotencyKey.objects.filter(created_at__lte=cutoff).delete()
+    return removed

@@ -1,0 +1,46 @@
+"""What django-q2 does on a schedule. Every task may run twice; whatever must be right is computed on read as well."""
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django_q.models import Schedule
+
+from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire
+
+_WORKER_LATE = timedelta(minutes=3)
+
+#: The only functions that are ever scheduled, and every how many minutes.
+SCHEDULED = {"shellagent.tasks.tidy": 1, "shellagent.tasks.retire": 24 * 60}
+
+
+def tidy() -> dict[str, int]:
+    """Expire what nobody took, and settle sessions whose host fell silent. Returns how many of each."""
+    expired = sessions_expire()
+    lost, queued = leases_tidy()
+    return {"expired": expired, "lost": lost, "queued": queued}
+
+
+def retire() -> dict[str, int]:
+    """Remove what is older than the installation keeps. Returns how many of each."""
+    return {
+        "payloads": payloads_retire(settings.ATOM_RETENTION_DAYS),
+        "idempotency_keys": idempotency_keys_retire(),
+    }
+
+
+def schedules_install() -> None:
+    """Make the schedules what SCHEDULED says: missing ones made, changed ones mended, others removed."""
+    Schedule.objects.exclude(func__in=SCHEDULED).delete()
+    for function, minutes in SCHEDULED.items():
+        Schedule.objects.update_or_create(
+            func=function,
+            defaults={"name": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1},
+        )
+
+
+def worker_health(now: datetime) -> str:
+    """Return `ok`, `late` where scheduled work is overdue by minutes, or `not scheduled`."""
+    due = Schedule.objects.filter(func__in=SCHEDULED).order_by("next_run").values_list("next_run", flat=True).first()
+    if due is None:
+        return "not scheduled"
+    return "late" if due < now - _WORKER_LATE else "ok"

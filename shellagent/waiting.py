@@ -1,0 +1,56 @@
+"""Holding a request until a session has ended. Waits are counted, so that no agent takes the threads hosts need."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+
+from shellagent import wake
+from shellagent.models import ShellSession
+from shellagent.services import sessions_expire
+from shellagent.states import TERMINAL
+
+_lock = threading.Lock()
+_held: Counter[str] = Counter()
+
+
+def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> ShellSession:
+    """Return the session once it has ended or the time is over, whichever is first.
+
+    `waiter` names who waits; beyond the caps the session is returned as it stands, at once.
+    """
+    if seconds <= 0 or session.status in TERMINAL:
+        return session
+    deadline = time.monotonic() + seconds
+    with _place(waiter) as has_place, wake.listening(wake.session_channel(session.pk)) as bell:
+        while has_place:
+            bell.clear()
+            session = ShellSession.objects.select_related("agent", "host").get(pk=session.pk)
+            remaining = deadline - time.monotonic()
+            if session.status in TERMINAL or remaining <= 0:
+                break
+            wake.release_connection()
+            if not bell.wait(min(wake.RECHECK_SECONDS, remaining)):
+                sessions_expire()
+    return session
+
+
+@contextmanager
+def _place(waiter: str) -> Iterator[bool]:
+    with _lock:
+        has_place = (
+            _held[waiter] < settings.ATOM_WAITS_PER_KEY and _held.total() < settings.ATOM_WAITS_TOTAL
+        )
+        if has_place:
+            _held[waiter] += 1
+    try:
+        yield has_place
+    finally:
+        if has_place:
+            with _lock:
+                _held[waiter] -= 1
+                if not _held[waiter]:
+                    del _held[waiter]

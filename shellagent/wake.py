@@ -1,0 +1,94 @@
+"""Waking held requests: inside this process at once, and on PostgreSQL in every other process by NOTIFY.
+
+A ring says only "look again"; what is true is in the database. A waiter registers before it looks, so that no ring
+between its look and its wait is lost, and looks again every RECHECK_SECONDS in case a ring never came.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
+
+RECHECK_SECONDS = 2.0
+_CHANNEL = "atom_wake"
+
+logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+_waiters: dict[str, list[threading.Event]] = {}
+_listener: threading.Thread | None = None
+
+
+def host_channel(host_id: int) -> str:
+    """Return the name under which a host's held poll listens."""
+    return f"host:{host_id}"
+
+
+def session_channel(session_id: object) -> str:
+    """Return the name under which those who wait for a session listen."""
+    return f"session:{session_id}"
+
+
+def ring_on_commit(*names: str) -> None:
+    """Wake who listens to these names once the caller's transaction is committed."""
+    transaction.on_commit(lambda: _ring(*names))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, " ".join(names)])
+
+
+@contextmanager
+def listening(name: str) -> Iterator[threading.Event]:
+    """Yield an event that is set by the next ring of `name`."""
+    if connection.vendor == "postgresql":
+        _listen()
+    event = threading.Event()
+    with _lock:
+        _waiters.setdefault(name, []).append(event)
+    try:
+        yield event
+    finally:
+        with _lock:
+            _waiters[name].remove(event)
+            if not _waiters[name]:
+                del _waiters[name]
+
+
+def release_connection() -> None:
+    """Give the database connection back before a wait, where connections are pooled, so that a held request has none."""
+    if connection.settings_dict.get("OPTIONS", {}).get("pool") and not connection.in_atomic_block:
+        connection.close()
+
+
+def _ring(*names: str) -> None:
+    with _lock:
+        for name in names:
+            for event in _waiters.get(name, ()):
+                event.set()
+
+
+def _listen() -> None:
+    global _listener  # noqa: PLW0603  (one listening connection a process)
+    with _lock:
+        if _listener is not None and _listener.is_alive():
+            return
+        _listener = threading.Thread(target=_relay, name="wake", daemon=True)
+        _listener.start()
+
+
+def _relay() -> None:
+    import psycopg  # noqa: PLC0415  (needed on PostgreSQL only)
+
+    params = connection.get_connection_params()
+    wanted = {name: value for name, value in params.items() if name in {"dbname", "user", "password", "host", "port"}}
+    while True:
+        try:
+            with psycopg.connect(**wanted, autocommit=True) as listening_connection:
+                listening_connection.execute(f"LISTEN {_CHANNEL}")
+                for notification in listening_connection.notifies():
+                    _ring(*notification.payload.split(" "))
+        except psycopg.Error as error:
+            logger.warning("wake-ups from other processes are late for a moment: %s", error)
+            time.sleep(1)
