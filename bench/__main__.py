@@ -1,6 +1,7 @@
 """`python -m bench`: start everything, let it take turns, say what holds.
 
-Exit status 0, 1 where a gate fails, 130 at Ctrl-C, 64 for a wrong command line.
+Exit status 0, 1 where a gate fails, 130 at Ctrl-C, 64 for a wrong command line, 70 where
+the benchmark itself cannot work.
 """
 
 import sys
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped; everything that was started is gone")
         return 130
+    except PeerFailed as failure:
+        say(f"the benchmark itself failed: {failure}")
+        return 70
     run.seconds = time.monotonic() - begun
     run.machine["took"] = f"{run.seconds / 60:.1f} minutes, {options.rounds} rounds"
     _publish(options, run, report.to_markdown(run, account=whose.summary, at_once=AT_ONCE))

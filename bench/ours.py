@@ -5,6 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import requests
@@ -73,7 +74,10 @@ class Ours(Peer):
         return timed(lambda: _assert_ran(self._execute(self._session, WAIT_SECONDS)))
 
     def many(self, count: int) -> float:
-        return timed(lambda: self._all(count))
+        identifiers: list[str] = []
+        seconds = timed(lambda: identifiers.extend(self._all(count)))
+        self._assert_all_ran(identifiers)
+        return seconds
 
     def footprint(self, idle_seconds: float) -> Footprint:
         """Return what its processes hold now, and what the host costs while nothing is asked of it."""
@@ -103,29 +107,43 @@ class Ours(Peer):
             idle_host_percent=100 * spent / (time.monotonic() - begun),
         )
 
-    def _all(self, count: int) -> None:
-        """Submit from several clients at once, then wait until the server has the last result recorded."""
+    def _all(self, count: int) -> list[str]:
+        """Submit from several clients at once, then wait until the server has the last result. Returns the ids."""
 
         def lane(share: int) -> list[str]:
             with self._new_session() as session:
                 return [str(self._execute(session, 0)["id"]) for _index in range(share)]
 
-        shares = [len(range(start, count, AT_ONCE)) for start in range(AT_ONCE)]
+        shares = [share for start in range(AT_ONCE) if (share := len(range(start, count, AT_ONCE)))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             lanes = list(pool.map(lane, shares))
-        # Sessions run in the order of the queue, so that few of these have to be asked for twice.
         deadline = time.monotonic() + FINISH_SECONDS
-        for identifier in (identifier for ids in lanes for identifier in reversed(ids)):
-            self._wait_until_ended(identifier, deadline)
-
-    def _wait_until_ended(self, identifier: str, deadline: float) -> None:
-        while True:
-            seen = self._json(self._session.get(f"{self._url}/sessions/{identifier}", timeout=30))
-            if seen["status"] not in OPEN:
-                return _assert_ran(seen)
-            if time.monotonic() > deadline:
-                raise PeerFailed(f"a session is still {seen['status']} after {FINISH_SECONDS:.0f} s")
+        for ids in lanes:
+            # The last of each client; they run in the order of the queue, so the rest has ended or is about to.
+            while self._get(f"/sessions/{ids[-1]}", wait_seconds=WAIT_SECONDS)["status"] in OPEN:
+                _assert_before(deadline)
+        while any(self._get("/sessions", status=status, page_size=1)["results"] for status in OPEN):
+            _assert_before(deadline)
             time.sleep(0.005)
+        return [identifier for ids in lanes for identifier in ids]
+
+    def _assert_all_ran(self, identifiers: list[str]) -> None:
+        """Read the list of sessions back, which is not measured: every one of these must have run."""
+        wanted, cursor = set(identifiers), ""
+        while wanted:
+            page = self._get("/sessions", page_size=200, **({"cursor": cursor} if cursor else {}))
+            for seen in page["results"]:
+                if seen["id"] in wanted:
+                    _assert_ran(seen)
+                    wanted.remove(seen["id"])
+            if not page["next"]:
+                break
+            (cursor,) = parse_qs(urlsplit(page["next"]).query)["cursor"]
+        if wanted:
+            raise PeerFailed(f"{len(wanted)} of {len(identifiers)} sessions are not in the list")
+
+    def _get(self, path: str, **query: str | int) -> dict[str, Any]:
+        return self._json(self._session.get(f"{self._url}{path}", params=query, timeout=WAIT_SECONDS + 15))
 
     def _execute(self, session: requests.Session, wait_seconds: int) -> dict[str, Any]:
         body = {"command": "true", "wait_seconds": wait_seconds}
@@ -148,6 +166,11 @@ class Ours(Peer):
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {self._key}"
         return session
+
+
+def _assert_before(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise PeerFailed(f"not all sessions had ended {FINISH_SECONDS:.0f} s after the last was asked for")
 
 
 def _assert_ran(seen: dict[str, Any]) -> None:

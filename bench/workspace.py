@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import IO, Self
 
 import psutil
@@ -39,6 +39,17 @@ class Workspace(contextlib.ExitStack):
         previous = signal.signal(signal.SIGTERM, _interrupt)
         self.callback(signal.signal, signal.SIGTERM, previous)
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool:
+        # A second Ctrl-C must not leave half of it behind; each step below has its own time limit.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            return bool(super().__exit__(kind, error, trace))
+        finally:
+            signal.signal(signal.SIGINT, previous)
 
     def folder(self, name: str, mode: int = 0o700) -> Path:
         """Create and return a folder in the workspace."""

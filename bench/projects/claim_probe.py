@@ -125,7 +125,8 @@ class _Probe:
         session, _is_replay = session_request(ask=Ask(command="true"), asker=self.asker)
         if session.status != "queued":
             raise RuntimeError(f"`true` is {session.status} for an AUTONOMOUS agent, not queued")
-        return session.pk
+        identifier: UUID = session.pk
+        return identifier
 
 
 def _us(call: Callable[[], object]) -> float:
