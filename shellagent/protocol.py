@@ -151,6 +151,8 @@ class PollAnswer:
     cancel: tuple[CancelOrder, ...]
     sessions: tuple[Assignment, ...]
     hold_seconds: int
+    #: Who the server takes the host for, so that one that was given only a URL and a key can recompute digests.
+    host_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

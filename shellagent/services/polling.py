@@ -53,6 +53,7 @@ def _answer(host: Host, request: PollRequest, hold: int) -> PollAnswer:
         cancel=_cancels(host, request),
         sessions=sessions_claim(host=host, request=request) if may_claim else (),
         hold_seconds=hold,
+        host_id=str(host.pk),
     )
 
 

@@ -1,0 +1,140 @@
+"""Getting results to the server: oldest first, together when they finish together, until each is acknowledged."""
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from shellagent import protocol
+from shellagent.host.backoff import Backoff
+from shellagent.host.client import Client
+from shellagent.host.errors import CallError, ConflictError, DeclinedError, UnauthorisedError, UnavailableError
+from shellagent.host.journal import Spool, Spooled
+from shellagent.host.runner import LIVE_AFTER_SECONDS
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 32
+#: Base64 text in one record.
+MOST_INLINE_TEXT: Final = protocol.INLINE_BYTES * 4 // 3 + 8
+#: A result that the server turned away is offered again after this long, behind the others.
+TURNED_AWAY_SECONDS: Final = 300.0
+
+
+@dataclass
+class Delivery:
+    """Sends what is in the spool. Any thread may call `flush`; one at a time does the work for all of them."""
+
+    client: Client
+    spool: Spool
+    instance_id: str
+    clock: Callable[[], float] = time.monotonic
+    #: The last trouble, one sentence; empty while all is well.
+    trouble: str = field(default="", init=False)
+    _not_before: float = field(default=0.0, init=False)
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
+    _sending: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def is_due(self) -> bool:
+        """Return whether a result waits that should be sent now."""
+        now = self.clock()
+        return now >= self._not_before and not self._sending.locked() and bool(self.spool.next(1, now=now))
+
+    def flush(self) -> None:
+        """Send what is due. Returns at once where another thread is already at it: that one takes ours along."""
+        while self.is_due() and self._sending.acquire(blocking=False):
+            try:
+                self._send_all()
+            finally:
+                self._sending.release()
+
+    def _send_all(self) -> None:
+        while items := self.spool.next(BATCH, now=self.clock()):
+            try:
+                self._send(items)
+            except UnauthorisedError as error:
+                # The poll meets the same answer and ends the process; the results stay for the next one.
+                self._pause(error)
+                return
+            except CallError as error:
+                self._pause(error)
+                return
+            self._backoff.reset()
+            self.trouble = ""
+
+    def _pause(self, error: CallError) -> None:
+        self.trouble = str(error)
+        self._not_before = self.clock() + self._backoff.next()
+
+    def _send(self, items: Sequence[Spooled]) -> None:
+        ready: list[tuple[Spooled, protocol.ExecutionReport]] = []
+        for item in items:
+            report = self.spool.read(item)
+            if report is not None:
+                ready.append((item, self._without_long_output(report)))
+        if not ready:
+            return
+        records = tuple(report for _, report in ready)
+        try:
+            answer = self.client.record(protocol.RecordRequest(protocol.VERSION, self.instance_id, records))
+        except DeclinedError as error:
+            self._turned_away([item for item, _ in ready], error)
+            return
+        acknowledged = [item for item, _ in ready if item.id in answer.statuses]
+        for item in acknowledged:
+            if answer.statuses[item.id] in ("conflict", "unknown"):
+                logger.error("The server answered %r to the result of %s.", answer.statuses[item.id], item.id)
+        self.spool.acknowledge(acknowledged)
+        if len(acknowledged) < len(ready):
+            raise UnavailableError("The server did not acknowledge every result.")
+
+    def _turned_away(self, items: Sequence[Spooled], error: DeclinedError) -> None:
+        """Find the one that the server does not take, so that it does not hold up the others."""
+        if len(items) > 1:
+            for item in items:
+                self._send([item])
+            return
+        logger.error("The server does not take the result of %s: %s It is kept.", items[0].id, error)
+        items[0].not_before = self.clock() + TURNED_AWAY_SECONDS
+
+    def _without_long_output(self, report: protocol.ExecutionReport) -> protocol.ExecutionReport:
+        """Send output ahead of its record where it is long, or part of it may have gone ahead while it ran.
+
+        What this returns depends on the report alone, so that a record that is sent again is the same record.
+        """
+        size = sum(len(segment.data) for segment in report.output)
+        if size <= MOST_INLINE_TEXT and report.duration_us < LIVE_AFTER_SECONDS * 1_000_000:
+            return report
+        if size:
+            try:
+                self._send_output(report)
+            except DeclinedError as error:
+                # The session is closed: an earlier record arrived, and its answer was lost.
+                logger.info("Output of %s was not taken: %s", report.id, error)
+        return dataclasses.replace(report, output=())
+
+    def _send_output(self, report: protocol.ExecutionReport) -> None:
+        expected = self._output_call(report, ())
+        for segment in report.output:
+            start = segment.offset
+            known = expected.get(segment.stream, 0)
+            content = segment.content()[max(0, known - start) :]
+            if content:
+                start = max(start, known)
+                part = protocol.OutputSegment.of(segment.stream, start, content, is_tail=segment.is_tail)
+                expected = self._output_call(report, (part,))
+
+    def _output_call(
+        self, report: protocol.ExecutionReport, segments: tuple[protocol.OutputSegment, ...]
+    ) -> dict[str, int]:
+        return self.client.output(report.id, protocol.OutputRequest(protocol.VERSION, report.start_key, segments))
+
+
+def expected_offset(error: ConflictError, stream: str) -> int | None:
+    """Return the offset that a refusal of output asks for, or None where it does not say."""
+    offsets = error.problem.get("expected_offset")
+    offset = offsets.get(stream) if isinstance(offsets, Mapping) else None
+    return offset if type(offset) is int else None

@@ -1,0 +1,52 @@
+"""What a host says of itself, and which paths no command on it may reach."""
+
+import getpass
+import os
+import platform
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from shellagent import protocol
+from shellagent.host.state import StateFolder, cache_folder
+
+#: The folder that `manage.py` is in: the product's own files.
+PRODUCT: Final = Path(__file__).resolve().parent.parent.parent
+
+
+def scratch_folder(chosen: str | None = None) -> Path:
+    """Return the folder where sessions without a working directory run: the option, ATOM_SCRATCH, or the cache's."""
+    wanted = chosen or os.environ.get("ATOM_SCRATCH")
+    return Path(wanted).expanduser().absolute() if wanted else cache_folder() / "scratch"
+
+
+def protected_paths(state: StateFolder) -> tuple[str, ...]:
+    """Return the absolute paths that every command is kept from: state, keys, and the product's files."""
+    home = os.environ.get("ATOM_HOME")
+    atom_home = Path(home).expanduser().absolute() if home else PRODUCT / "var"
+    paths = [state.path, atom_home, PRODUCT]
+    if sys.prefix != sys.base_prefix:
+        paths.append(Path(sys.prefix))
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))
+
+
+def host_facts(state: StateFolder, scratch: Path) -> protocol.HostFacts:
+    """Return the facts that the server decides with."""
+    return protocol.HostFacts(
+        home=os.path.expanduser("~"),
+        user=user_name(),
+        scratch=str(scratch),
+        hostname=socket.gethostname(),
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        protected=protected_paths(state),
+        is_root=os.geteuid() == 0,
+    )
+
+
+def user_name() -> str:
+    """Return the name of the user that commands run as, or its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())

@@ -1,0 +1,94 @@
+"""Slots: how many sessions run at once, and the private temporary folder that comes with each."""
+
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shellagent.host.state import cache_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Room for one session. `temporary` is its TMPDIR, the same folder for each session in turn, emptied between."""
+
+    temporary: Path
+    generation: int = 0
+
+    def clean(self, *, may_be_in_use: bool) -> None:
+        """Empty the folder. Where that fails, or something may still use it, the next session gets another one."""
+        if not may_be_in_use and _empty(self.temporary):
+            return
+        self.generation += 1
+        base = self.temporary.name.partition(".")[0]
+        self.temporary = self.temporary.with_name(f"{base}.{self.generation}")
+        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@dataclass
+class Slots:
+    """The slots of one process. They are taken before sessions are claimed, so that no claimed session waits for one."""
+
+    count: int
+    folder: Path
+    _free: list[Slot] = field(default_factory=list, init=False, repr=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
+
+    def create(self) -> None:
+        """Make the folders, empty. Raises OSError."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(self.count):
+            temporary = self.folder / f"slot-{number}"
+            temporary.mkdir(mode=0o700, exist_ok=True)
+            self._free.append(Slot(temporary))
+
+    def remove(self) -> None:
+        """Remove the folders."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def take(self, *, timeout_seconds: float, least: int = 1, linger_seconds: float = 0.0) -> list[Slot]:
+        """Take all free slots; waits for one, and then at most the linger for `least`. Empty when none came free."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._free, timeout_seconds):
+                return []
+            if len(self._free) < least and linger_seconds > 0:
+                self._changed.wait_for(lambda: len(self._free) >= least, linger_seconds)
+            taken, self._free = self._free, []
+        return taken
+
+    def give_back(self, *slots: Slot) -> None:
+        """Make slots free again."""
+        with self._changed:
+            self._free.extend(slots)
+            self._changed.notify_all()
+
+    @property
+    def free(self) -> int:
+        """Return how many slots are free now."""
+        return len(self._free)
+
+
+def temporary_folder(state: Path) -> Path:
+    """Return where the slots of the local agent with this state folder are: outside it, and of no other agent."""
+    return cache_folder() / f"tmp-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
+
+
+def _empty(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            names = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for path, is_folder in names:
+            if is_folder:
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+    except OSError as error:
+        logger.warning("The temporary folder %s could not be emptied: %s", folder, error)
+        return False
+    return True
