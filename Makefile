@@ -20,7 +20,7 @@ PYTEST := $(PY) -m pytest -q
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all bench lint coverage clean
+.PHONY: help run test test-all test-slow bench lint coverage clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -39,7 +39,9 @@ else
 	@echo "PostgreSQL was left out: TEST_DATABASE_URL is not set."
 endif
 
-test-all: test ## The fast tests, then real processes and a real browser on the same databases
+test-all: test test-slow ## The fast tests, then real processes and a real browser on the same databases
+
+test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real browser
 	@echo "End to end on SQLite"
 	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
@@ -85,7 +87,7 @@ $(VENV)/.bench-stamp: requirements-bench.txt requirements.txt $(VENV)/.made
 
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
-		echo "Python 3.11 or newer is needed, and no python3 is on the PATH. Install it, or name one: make run PYTHON=/path/to/python" >&2; exit 1; }
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not on the PATH. Install it, or name another: make run PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 11) and sys.exit("Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Name another one: make run PYTHON=/path/to/python" % v[:2])'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

@@ -59,6 +59,16 @@ class AtomCommand(BaseCommand):
         parser.add_argument("--verbosity", type=int, default=1, help=argparse.SUPPRESS)
         return parser
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command; from a command line an error is its sentence and its exit code."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            if not getattr(self, "_called_from_command_line", False):
+                raise
+            self.stderr.write(f"{self.__module__.rpartition('.')[2]}: {' '.join(str(error).split())}")
+            sys.exit(error.returncode)
+
     def run_from_argv(self, argv: list[str]) -> None:
         """Run the command; anything unforeseen is one sentence and exit 70, with `--traceback` the whole trace."""
         try:

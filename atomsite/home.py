@@ -2,8 +2,11 @@
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,16 @@ class Home:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
 
+    def create_database(self) -> None:
+        """Make the database's file, empty and owner-only, so that SQLite gives its other files the same mode."""
+        os.close(os.open(self.database, os.O_CREAT | os.O_RDWR, 0o600))
+        self.database.chmod(0o600)
+
     def secret_key(self) -> str:
-        """Return the key that signs Django's cookies, made on first use with owner-only mode."""
+        """Return the key that signs Django's cookies, made on first use with owner-only mode.
+
+        Raises ImproperlyConfigured where the folder cannot be used.
+        """
         return self._secret("secret_key")
 
     def write_secret(self, file: Path, content: str) -> None:
@@ -63,14 +74,14 @@ class Home:
     def _secret(self, name: str) -> str:
         file = self.path / name
         try:
+            if not file.exists():
+                self.create()
+                # Linked into place whole: of two processes that start together both then read the same value.
+                partial = file.with_name(f".{name}.{os.getpid()}.partial")
+                self.write_secret(partial, secrets.token_urlsafe(48))
+                with suppress(FileExistsError):
+                    os.link(partial, file)
+                partial.unlink()
             return file.read_text().strip()
-        except FileNotFoundError:
-            self.create()
-        value = secrets.token_urlsafe(48)
-        try:
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            return file.read_text().strip()
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(value)
-        return value
+        except OSError as error:
+            raise ImproperlyConfigured(f"ATOM_HOME ({self.path}) cannot be used: {error.strerror}.") from error

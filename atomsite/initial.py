@@ -4,15 +4,12 @@ Each part is made only where it is missing. All rows of one call are one transac
 keys are written before it is committed: a crash in between leaves files that the next call writes again.
 """
 
-import getpass
 import json
-import platform
 import re
 import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from django.contrib.auth.models import User
@@ -25,9 +22,9 @@ from governance.models import Agent
 from governance.policy.types import Maturity
 from governance.services import agent_create, key_issue
 from shellagent.host.errors import StateError
+from shellagent.host.facts import host_facts, scratch_folder
 from shellagent.host.state import Enrolment, StateFolder, cache_folder
 from shellagent.models import AgentHost, Host
-from shellagent.protocol import HostFacts
 from shellagent.services.hosts import agent_host_set, enrolment_issue, host_enrol
 
 ADMINISTRATOR: Final = "admin"
@@ -106,7 +103,7 @@ def _host(home: Home, url: str) -> Host | None:
     except StateError:
         pass  # no key yet, or one that cannot be used
     code = enrolment_issue(name=_free_name(), actor=SYSTEM, is_local=True)
-    host, key = host_enrol(code=code, facts=_facts())
+    host, key = host_enrol(code=code, facts=host_facts(folder, scratch_folder()))
     folder.enrol(Enrolment(url=url, host_id=str(host.pk), name=host.name), key)
     return host
 
@@ -117,16 +114,6 @@ def _free_name() -> str:
     taken = set(Host.objects.filter(is_local=False).values_list("name", flat=True))
     return next(
         candidate for candidate in (name, *(f"{name}-{number}" for number in range(2, 1000))) if candidate not in taken
-    )
-
-
-def _facts() -> HostFacts:
-    return HostFacts(
-        home=str(Path.home()),
-        user=getpass.getuser(),
-        scratch="",
-        hostname=socket.gethostname(),
-        platform=platform.platform(terse=True),
     )
 
 

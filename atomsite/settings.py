@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dj_database_url
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 
 from atomsite.home import Home
 
@@ -17,20 +18,27 @@ def _flag(name: str, *, default: bool) -> bool:
     return os.environ.get(name, "1" if default else "0").strip().lower() not in ("", "0", "no", "false", "off")
 
 
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {text!r}.")
+    return int(text)
+
+
 SECRET_KEY = os.environ.get("SECRET_KEY") or HOME.secret_key()
 DEBUG = _flag("DEBUG", default=False)
-PORT = int(os.environ.get("PORT", "8000"))
+PORT = _number("PORT", 8000)
 ATOM_URL = os.environ.get("ATOM_URL", f"http://localhost:{PORT}").rstrip("/")
 #: Links are built from this, never from a request's Host header.
 ATOM_PUBLIC_URL = os.environ.get("ATOM_PUBLIC_URL", ATOM_URL).rstrip("/")
 ATOM_OWNER_MAY_APPROVE = _flag("ATOM_OWNER_MAY_APPROVE", default=True)
 #: Requests of one agent a minute, over all its keys, and the sessions it may have waiting for a person.
-ATOM_EXECUTE_PER_MINUTE = int(os.environ.get("ATOM_EXECUTE_PER_MINUTE", "600"))
-ATOM_PENDING_PER_AGENT = int(os.environ.get("ATOM_PENDING_PER_AGENT", "20"))
+ATOM_EXECUTE_PER_MINUTE = _number("ATOM_EXECUTE_PER_MINUTE", 600)
+ATOM_PENDING_PER_AGENT = _number("ATOM_PENDING_PER_AGENT", 20)
 #: Requests of one key that may be held open at a time, so that no agent can take the threads that hosts need.
-ATOM_WAITS_PER_KEY = int(os.environ.get("ATOM_WAITS_PER_KEY", "4"))
-ATOM_WAITS_TOTAL = int(os.environ.get("ATOM_WAITS_TOTAL", "16"))
-ATOM_RETENTION_DAYS = int(os.environ.get("ATOM_RETENTION_DAYS", "90"))
+ATOM_WAITS_PER_KEY = _number("ATOM_WAITS_PER_KEY", 4)
+ATOM_WAITS_TOTAL = _number("ATOM_WAITS_TOTAL", 16)
+ATOM_RETENTION_DAYS = _number("ATOM_RETENTION_DAYS", 90)
 
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [ATOM_PUBLIC_URL]
@@ -156,7 +164,7 @@ AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
-AXES_IPWARE_PROXY_COUNT = int(os.environ.get("ATOM_PROXY_COUNT", "0")) or None
+AXES_IPWARE_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0) or None
 LOGIN_URL = "admin:login"
 
 REST_FRAMEWORK = {

@@ -11,6 +11,7 @@ import requests
 from atomsite.terminal import paint, visible
 
 EXECUTE: Final = "/api/local-agent/execute"
+#: A host that has just started takes a moment; what waits for a person is not waited for.
 WAIT_SECONDS: Final = 20
 REQUEST_SECONDS: Final = 40
 SHOWN_LINES: Final = 6
@@ -29,14 +30,13 @@ class Stop:
     command: str
     title: str
     reason: str
+    wait_seconds: int = WAIT_SECONDS
 
 
 STOPS: Final = (
     Stop("autonomous", "ls /tmp", "An AUTONOMOUS agent reads, and it runs", "Show me what is in /tmp"),
     Stop("supervised", "cat readme.txt", "A SUPERVISED agent reads in its own folder, and it runs", "Read the notes"),
-    Stop(
-        "student", "ls /tmp", "A STUDENT asks the same as the first, and waits for a person", "Show me what is in /tmp"
-    ),
+    Stop("student", "ls /tmp", "A STUDENT asks the same as the first, and waits for a person", "Show me /tmp", 0),
     Stop("autonomous", "sudo reboot", "Nobody becomes root, whatever the maturity", "Restart the machine"),
     Stop("intern", "unheard-of-program", "An INTERN asks for a program that no rule knows", "Try something new"),
 )
@@ -71,7 +71,7 @@ class Tour:
         try:
             response = self._session.post(
                 self._url + EXECUTE,
-                json={"command": stop.command, "reason": stop.reason, "wait_seconds": WAIT_SECONDS},
+                json={"command": stop.command, "reason": stop.reason, "wait_seconds": stop.wait_seconds},
                 headers={"Authorization": f"Bearer {self._agents[stop.agent]['key']}"},
                 timeout=REQUEST_SECONDS,
                 allow_redirects=False,

@@ -1,6 +1,7 @@
 """`manage.py init`: set up what is missing; safe to repeat."""
 
 import json
+import os
 from typing import Any
 
 from django.conf import settings
@@ -35,10 +36,13 @@ class Command(AtomCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Migrate, then make what is missing."""
+        """Migrate, then make what is missing. Every folder and file of it is the owner's only."""
+        os.umask(0o077)
         keeps = not options["no_credentials"]
         try:
             settings.HOME.create()
+            if settings.IS_SQLITE and str(settings.DATABASES["default"]["NAME"]) == str(settings.HOME.database):
+                settings.HOME.create_database()
             call_command("migrate", interactive=False, verbosity=0)
             made = initialise(
                 settings.HOME,
