@@ -37,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Workspace() as workspace:
             whose = account.create(workspace)
+            run.notes.append(
+                f"That account's shell takes {whose.shell_ms('true'):.1f} ms by itself, start-up files included;"
+                " each command of the ssh rows pays it."
+            )
             _measure(workspace, options, run, _peers(options, whose, postgres))
         if options.with_claim:
             _claim(options, run, postgres)

@@ -62,8 +62,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _claims(run),
         _missing(run),
         _loads(run),
-        HOW.format(account=account, at_once=at_once),
-        *(f"- {note}\n" for note in run.notes),
+        HOW.format(account=account, at_once=at_once) + "".join(f"- {note}\n" for note in run.notes),
     ]
     return "\n".join(part for part in parts if part)
 
