@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.test.utils import setup_databases, teardown_databases
 
 from tests.database import OwnDatabase, cloned
 
@@ -41,6 +42,18 @@ def outsider(db: None) -> User:
 def superuser(db: None) -> User:
     """Someone who passes every permission check."""
     return person("superuser", is_superuser=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
+) -> Iterator[None]:
+    """The migrated test database. pytest-django's own makes it only where a test has the django_db mark."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default"}, serialized_aliases=set())
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture

@@ -41,16 +41,20 @@ def cloned(folder: Path) -> Iterator[OwnDatabase]:
     if connection.in_atomic_block:
         raise RuntimeError("a test with a database of its own cannot use the `db` fixture or the django_db mark too")
     original = str(connection.settings_dict["NAME"])
+    if not original.startswith(("test_", "file:memorydb_")):
+        raise RuntimeError(f"{original} is not a test database")
     make = _sqlite_clone if connection.vendor == "sqlite" else _postgresql_clone
     with make(original, folder) as own:
         name = str(own.path) if own.path else own.url.rsplit("/", 1)[-1]
-        connection.close()
+        # Put aside, not closed: a database in memory is gone with its last connection.
+        kept, connection.connection = connection.connection, None
         connection.settings_dict["NAME"] = name
         try:
             yield own
         finally:
             connections.close_all()
             connection.settings_dict["NAME"] = original
+            connection.connection = kept
 
 
 @contextmanager
