@@ -165,7 +165,7 @@ class _Reader:
 
     def option(self, word: str, entry: Entry) -> bool:
         """Read an option and its value. Return False where it is not known, so that reading must stop."""
-        if entry.style is Style.WORDS or word.startswith("--"):
+        if entry.style is Style.WORDS or word.startswith("--") or word in entry.options:
             return self.long_option(word, entry)
         if entry.is_numeric and _NUMERIC.fullmatch(word):
             self.token(word, "option", "is a count", Category.READ)
@@ -258,8 +258,10 @@ class _Reader:
             spare -= extra
             taken, left = left[: operand.least + extra], left[operand.least + extra :]
             for index in taken:
-                self.value(index, operand.kind, self.reading.tokens[index].text, self.recursion)
-            if not taken and self.recursion and operand.kind.access:
+                # A program goes down the operands that repeat; the folder that `cp -r` copies into is not one of them.
+                depth = self.recursion if operand.is_repeated else Recursion.NONE
+                self.value(index, operand.kind, self.reading.tokens[index].text, depth)
+            if not taken and self.recursion and operand.is_repeated and operand.kind.access:
                 self.reading.paths.append(PathUse(".", operand.kind.access, self.recursion))
         for index in left:
             text = self.reading.tokens[index].text
@@ -284,8 +286,8 @@ class _Reader:
             self.path(index, Access.READ, text[1:], Recursion.NONE)
         elif kind.name in ("argument", "revision"):
             _guess_paths(self.reading, text)
-        if not self.reading.tokens[index].effect:
-            self.retoken(index, f"is a {kind.name}", token.category)
+        if kind.category is not Category.READ or not self.reading.tokens[index].effect:
+            self.retoken(index, token.effect or f"is a {kind.name}", kind.category)
 
     def path(self, index: int, access: Access, text: str, recursion: Recursion) -> None:
         """Note that a word names a path. A lone `-` that is read is the standard input."""

@@ -43,6 +43,8 @@ class ValueType:
     access: Access | None = None
     #: Code or the name of a program: it is never read, so a person decides.
     is_code: bool = False
+    #: The category of a word of this type, where it is more than its program's.
+    category: Category = Category.READ
 
     def accepts(self, text: str) -> bool:
         """Return whether `text` is a value of this type."""
@@ -59,8 +61,9 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("text"),
         ValueType("regex"),
         _pattern("int", r"[+-]?[0-9]+"),
+        _pattern("int-list", r"[0-9]+(,[0-9]+)*"),
         _pattern("number", r"[+-]?[0-9]+(\.[0-9]+)?"),
-        _pattern("size", r"[+-]?[0-9]+[A-Za-z]{0,3}"),
+        _pattern("size", r"[+-]?[0-9]+([A-Za-z]{0,3}|%)"),
         _pattern("duration", r"([0-9]+(\.[0-9]*)?|\.[0-9]+)[smhd]?|infinity"),
         _pattern("fields", r"[0-9]*(-[0-9]*)?(,[0-9]*(-[0-9]*)?)*"),
         _pattern("word", r"[A-Za-z0-9_.:,+=@-]+"),
@@ -72,7 +75,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("ps-flags", r"[aAfgjlmnrSTuvwxXhHL]+"),
         _pattern("ps-format", r"(?!.*environ)[a-z%_]+(=[A-Za-z0-9_ ]*)?([, ][a-z%_]+(=[A-Za-z0-9_ ]*)?)*"),
         _pattern("ps-sort", r"[+-]?[a-z%_]+(,[+-]?[a-z%_]+)*"),
-        _pattern("host", r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]-]*"),
+        _pattern("host", r"[A-Za-z0-9\[:][A-Za-z0-9._:%\[\]-]*"),
         _pattern("url", r"(?i:https?://)[^\s@]+|[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[^\s@]*)?"),
         ValueType("read-path", access=Access.READ),
         ValueType("write-path", access=Access.WRITE),
@@ -80,6 +83,8 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("at-path"),
         #: A revision of a repository, or a path in it.
         ValueType("revision"),
+        #: The name of something that is made or changed.
+        ValueType("changed", category=Category.WRITE),
         #: What is handed to code that the program runs.
         ValueType("argument"),
         ValueType("code", is_code=True),
