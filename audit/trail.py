@@ -11,10 +11,12 @@ from pathlib import Path
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 from uuid_utils.compat import uuid7
 
 from audit import canonical
 from audit.models import AuditEvent, AuditPayload
+from audit.statements import Prepared, insert
 from audit.tags import Tag
 
 
@@ -47,15 +49,15 @@ class Event:
     session_seq: int | None = None
 
 
-def record(*events: Event) -> list[AuditEvent]:
-    """Write events in the caller's transaction and return them.
+def record(*events: Event) -> None:
+    """Write events in the caller's transaction.
 
     Raises TrailError outside a transaction, CanonicalError for data that has no canonical form, and the database's own
     error where it cannot be written: then the change it tells of does not happen either.
     """
     if not connection.in_atomic_block:
         raise TrailError(TrailError.__doc__)
-    return AuditEvent.objects.bulk_create([_row(event) for event in events])
+    insert([_row(event) for event in events])
 
 
 def _row(event: Event) -> AuditEvent:
@@ -119,6 +121,16 @@ class Payload:
         return hashlib.sha256(self.salt + self.data).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPayload:
+    """Bytes that are stored for a session."""
+
+    session_id: UUID
+    kind: str
+    offset: int
+    data: bytes
+
+
 def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = False) -> None:
     """Store payloads in the caller's transaction. With `ignore_known` one that is at its place already stays."""
     rows = [
@@ -132,13 +144,20 @@ def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = Fa
         )
         for item in payloads
     ]
-    if rows:
-        AuditPayload.objects.bulk_create(rows, ignore_conflicts=ignore_known)
+    insert(rows, ignore_known=ignore_known)
 
 
-def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[AuditPayload]:
+def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[StoredPayload]:
     """Return the stored payloads of these sessions, ordered by session, kind and offset; all kinds by default."""
-    rows = AuditPayload.objects.filter(session_id__in=session_ids)
-    if kinds:
-        rows = rows.filter(kind__in=kinds)
-    return list(rows.order_by("session_id", "kind", "offset"))
+    return [StoredPayload(*row[:3], bytes(row[3])) for row in _payloads(kinds).rows(list(session_ids))]
+
+
+@cache
+def _payloads(kinds: tuple[AuditPayload.Kind, ...]) -> Prepared:
+    def build(ids: list[UUID]) -> QuerySet[AuditPayload, tuple[UUID, str, int, bytes]]:
+        rows = AuditPayload.objects.filter(session_id__in=ids)
+        if kinds:
+            rows = rows.filter(kind__in=[kind.value for kind in kinds])
+        return rows.order_by("session_id", "kind", "offset").values_list("session_id", "kind", "offset", "data")
+
+    return Prepared(build, list)

@@ -51,7 +51,7 @@ class AgentListView(GenericAPIView[Agent]):
         return visible_agents(self.request)
 
     @extend_schema(operation_id="agents", responses={200: AgentSerializer(many=True)})
-    def get(self, request: Request) -> Response:  # noqa: ARG002
+    def get(self, request: Request) -> Response:
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
 

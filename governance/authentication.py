@@ -8,11 +8,28 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from audit.statements import Prepared
 from audit.trail import Party
 from governance import keys
 from governance.models import AgentKey
 
 _LAST_USED_EVERY = timedelta(minutes=1)
+
+
+_BY_DIGEST = Prepared(
+    lambda digest: AgentKey.objects.filter(digest=digest).values_list(
+        "id",
+        "revoked_at",
+        "expires_at",
+        "last_used_at",
+        "agent_id",
+        "agent__name",
+        "agent__maturity",
+        "agent__is_suspended",
+        "agent__owner_id",
+    ),
+    str,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ class AgentCaller:
         """Return the agent as the trail names it."""
         return Party("agent", str(self.agent_id), self.name)
 
-    def has_perm(self, perm: str, obj: object = None) -> bool:  # noqa: ARG002
+    def has_perm(self, perm: str, obj: object = None) -> bool:
         """Return False: permissions are people's."""
         return False
 
@@ -69,30 +86,16 @@ class BearerKeyAuthentication(BaseAuthentication):
             raise PermissionDenied("This is a host's key; agents' calls take an agent's key (ata_…).")
         return self._caller(key), keys.digest(key)
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002
+    def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="atom"'
 
     @staticmethod
     def _caller(key: str) -> AgentCaller:
         now = timezone.now()
-        row = (
-            AgentKey.objects.filter(digest=keys.digest(key))
-            .values_list(
-                "id",
-                "revoked_at",
-                "expires_at",
-                "last_used_at",
-                "agent_id",
-                "agent__name",
-                "agent__maturity",
-                "agent__is_suspended",
-                "agent__owner_id",
-            )
-            .first()
-        )
-        if row is None:
+        rows = _BY_DIGEST.rows(keys.digest(key))
+        if not rows:
             raise AuthenticationFailed("This key is not known here.")
-        key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = row
+        key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = rows[0]
         if revoked_at is not None:
             raise AuthenticationFailed("This key is revoked. Ask the agent's owner for a new one.")
         if expires_at is not None and expires_at <= now:

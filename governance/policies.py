@@ -44,9 +44,7 @@ def _generation() -> int:
 
 
 def _read() -> Policy:
-    matrix = {
-        (Category(row.category), Maturity(row.maturity)): Outcome(row.outcome) for row in MatrixRow.objects.all()
-    }
+    matrix = {(Category(row.category), Maturity(row.maturity)): Outcome(row.outcome) for row in MatrixRow.objects.all()}
     directories = tuple(
         DirectoryRule(row.root, Access(row.access), Maturity(row.least_maturity))
         for row in DirectoryRow.objects.order_by("root")

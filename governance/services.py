@@ -74,9 +74,7 @@ def agent_set_suspended(*, agent: Agent, is_suspended: bool, reason: str, actor:
 def key_issue(*, agent: Agent, actor: Party, label: str = "", expires_at: datetime | None = None) -> str:
     """Return a new key of the agent: the only time that it can be read."""
     made = keys.make(keys.KeyKind.AGENT)
-    AgentKey.objects.create(
-        agent=agent, label=label, prefix=made.prefix, digest=made.digest, expires_at=expires_at
-    )
+    AgentKey.objects.create(agent=agent, label=label, prefix=made.prefix, digest=made.digest, expires_at=expires_at)
     record(Event(Tag.KEY_ISSUED, actor, agent_party(agent), data={"prefix": made.prefix, "label": label}))
     return made.text
 

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from governance import keys
 from governance.authentication import bearer_key
 from shellagent.models import Host
+from shellagent.queries import host_by_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class HostKeyAuthentication(BaseAuthentication):
             raise PermissionDenied("This is an agent's key; hosts' calls take a host's key (ath_…).")
         if kind is keys.KeyKind.ENROLMENT:
             raise PermissionDenied("This is an enrolment code; use it with `localagent enroll`.")
-        host = Host.objects.filter(key_digest=keys.digest(key)).first()
+        host = host_by_key(keys.digest(key))
         if host is None:
             raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
         if not host.is_enabled:
             raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
         return HostCaller(host), None
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002
+    def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="atom-host"'

@@ -1,13 +1,12 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import connections, models
-from django.db.models.sql import UpdateQuery
+from django.db import connection, models
 
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.protocol import Desired
@@ -97,26 +96,57 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
     """Sessions, and the one guarded write that changes a status."""
 
     def move(self, to: Status, sources: Iterable[Status], **columns: Any) -> list[tuple[UUID, int]]:
-        """Move every session of this set that is in one of `sources` to `to`, in one conditional UPDATE.
+        """Move every session of this set that is in one of `sources` to `to`. Call it inside a transaction.
+
+        Returns what `move_ids` does.
+        """
+        return self.move_ids(self._locked(), to, sources, **columns)
+
+    def move_ids(
+        self, ids: Sequence[UUID], to: Status, sources: Iterable[Status], **columns: Any
+    ) -> list[tuple[UUID, int]]:
+        """Move each of these sessions that is in one of `sources` to `to`, in one conditional UPDATE.
 
         Returns `(id, event_seq)` of those that moved; one that is missing was moved by somebody else first.
         Raises ValueError for an arrow that TRANSITIONS does not have.
         """
-        states = list(sources)
+        states = sorted(sources)
         for source in states:
             if (source, to) not in TRANSITIONS:
                 raise ValueError(f"no arrow leads from {source} to {to}")
-        return self.filter(status__in=states).number(status=to, **columns)
+        return _update(ids, states, {"status": to.value, **columns})
 
     def number(self, **columns: Any) -> list[tuple[UUID, int]]:
-        """Take the next event number of every session of this set, with these columns, in one UPDATE."""
-        query = self.query.chain(UpdateQuery)
-        query.add_update_values({"event_seq": models.F("event_seq") + 1, **columns})
-        connection = connections[self.db]
-        sql, params = query.get_compiler(connection=connection).as_sql()
-        with connection.cursor() as cursor:
-            cursor.execute(f"{sql} RETURNING id, event_seq", params)
-            return [(row[0] if isinstance(row[0], UUID) else UUID(row[0]), row[1]) for row in cursor.fetchall()]
+        """Take the next event number of every session of this set, with these columns, whatever its status."""
+        return _update(self._locked(), [], columns)
+
+    def _locked(self) -> list[UUID]:
+        return list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+
+
+def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str, Any]) -> list[tuple[UUID, int]]:
+    """Run the UPDATE. Its SQL is put together here because the ORM has no RETURNING, and compiles for 0.3 ms a call."""
+    if not ids:
+        return []
+    meta = ShellSession._meta
+    fields = [meta.get_field(name) for name in columns]
+    key = meta.pk
+    assignments = "".join(f", {field.column} = %s" for field in fields)
+    where = f"id IN ({', '.join(['%s'] * len(ids))})"
+    if states:
+        where += f" AND status IN ({', '.join(['%s'] * len(states))})"
+    values = [
+        *(field.get_db_prep_save(value, connection) for field, value in zip(fields, columns.values(), strict=True)),
+        *(key.get_db_prep_save(session_id, connection) for session_id in ids),
+        *(state.value for state in states),
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {meta.db_table} SET event_seq = event_seq + 1{assignments} "  # noqa: S608  (columns of the model)
+            f"WHERE {where} RETURNING id, event_seq",
+            values,
+        )
+        return [(row[0] if isinstance(row[0], UUID) else UUID(row[0]), row[1]) for row in cursor.fetchall()]
 
 
 class ShellSession(models.Model):
@@ -135,9 +165,7 @@ class ShellSession(models.Model):
     requester_user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
-    requester_key = models.ForeignKey(
-        AgentKey, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
-    )
+    requester_key = models.ForeignKey(AgentKey, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     requester_label = models.CharField(max_length=200)
     host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="sessions", db_index=False)
     host_label = models.CharField(max_length=60)
@@ -196,9 +224,7 @@ class ShellSession(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["host", "queue_key"], condition=models.Q(status="queued"), name="session_queue"
-            ),
+            models.Index(fields=["host", "queue_key"], condition=models.Q(status="queued"), name="session_queue"),
             models.Index(
                 fields=["host", "lease_expires_at"],
                 condition=models.Q(status__in=["claimed", "running"]),
@@ -327,5 +353,3 @@ class ServerStart(models.Model):
 
     def __str__(self) -> str:
         return self.started_at.isoformat()
-
-

@@ -90,7 +90,7 @@ def _session_json(
     status = Status(session.status)
     first = next((record for record in records if not record.is_late), None)
     late = next((record for record in records if record.is_late), None)
-    is_allowlisted = "not-allowlisted" not in [rule["id"] for rule in decision.get("rules", [])]
+    is_unlisted = status is Status.DENIED and "not-allowlisted" in [rule["id"] for rule in decision.get("rules", [])]
     return {
         "id": str(session.pk),
         "agent": {"id": session.agent_id, "name": session.agent_label, "maturity": session.maturity},
@@ -129,7 +129,7 @@ def _session_json(
         "expires_at": session.expires_at.isoformat() if session.expires_at and not status.is_terminal else None,
         "started_at": session.started_at.isoformat() if session.started_at else None,
         "finished_at": session.finished_at.isoformat() if session.finished_at else None,
-        "next_action": _NEXT_ACTION.get(status, "none") if is_allowlisted else "revise",
+        "next_action": "revise" if is_unlisted else _NEXT_ACTION.get(status, "none"),
         "poll_after_seconds": _POLL_AFTER_SECONDS.get(status),
     }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
-from shellagent import wake
+from shellagent import queries, wake
 from shellagent.models import ShellSession
 from shellagent.services import sessions_expire
 from shellagent.states import TERMINAL
@@ -28,22 +28,20 @@ def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> Shell
     with _place(waiter) as has_place, wake.listening(wake.session_channel(session.pk)) as bell:
         while has_place:
             bell.clear()
-            session = ShellSession.objects.select_related("agent", "host").get(pk=session.pk)
+            has_ended = queries.session_status(session.pk) in TERMINAL
             remaining = deadline - time.monotonic()
-            if session.status in TERMINAL or remaining <= 0:
+            if has_ended or remaining <= 0:
                 break
             wake.release_connection()
             if not bell.wait(min(wake.RECHECK_SECONDS, remaining)):
                 sessions_expire()
-    return session
+    return queries.session_with(session.pk)
 
 
 @contextmanager
 def _place(waiter: str) -> Iterator[bool]:
     with _lock:
-        has_place = (
-            _held[waiter] < settings.ATOM_WAITS_PER_KEY and _held.total() < settings.ATOM_WAITS_TOTAL
-        )
+        has_place = _held[waiter] < settings.ATOM_WAITS_PER_KEY and _held.total() < settings.ATOM_WAITS_TOTAL
         if has_place:
             _held[waiter] += 1
     try:

@@ -77,7 +77,7 @@ def visible_session(request: Request, session_id: UUID) -> ShellSession:
 class AgentThrottle(BaseThrottle):
     """A cap on an agent's requests in each minute, over all its keys."""
 
-    def allow_request(self, request: Request, view: APIView) -> bool:  # noqa: ARG002
+    def allow_request(self, request: Request, view: APIView) -> bool:
         caller: Any = request.user
         if not isinstance(caller, AgentCaller):
             return True

@@ -63,9 +63,7 @@ class ExecuteView(GenericAPIView[Any]):
         serializer.is_valid(raise_exception=True)
         values = serializer.validated_data
         who = asker(request, values.get("agent_id"))
-        session, is_replay = session_request(
-            ask=ask_of(values), asker=who, idempotency=_idempotency(request, values)
-        )
+        session, is_replay = session_request(ask=ask_of(values), asker=who, idempotency=_idempotency(request, values))
         if session.status == Status.DENIED:
             raise denied(session)
         session = session_wait(session, values["wait_seconds"], waiter=who.scope)
@@ -103,9 +101,7 @@ class DryRunView(GenericAPIView[Any]):
             host = link.host
         except NoHostError:
             link, host = None, Host()
-        circumstances = Circumstances.of(
-            maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link
-        )
+        circumstances = Circumstances.of(maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link)
         directory = ask.working_directory or (link.working_directory if link else "")
         return Response(circumstances.decide(stored, directory).to_json())
 

@@ -64,9 +64,7 @@ class SessionView(GenericAPIView[Any]):
 
     serializer_class = SessionSerializer
 
-    @extend_schema(
-        operation_id="session", parameters=[ReadSerializer], responses={200: SessionSerializer, **_PROBLEMS}
-    )
+    @extend_schema(operation_id="session", parameters=[ReadSerializer], responses={200: SessionSerializer, **_PROBLEMS})
     def get(self, request: Request, session_id: UUID) -> Response:
         options = ReadSerializer(data=request.query_params)
         options.is_valid(raise_exception=True)
@@ -105,7 +103,9 @@ class CancelView(GenericAPIView[Any]):
 
     serializer_class = CancelSerializer
 
-    @extend_schema(operation_id="session_cancel", responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS})
+    @extend_schema(
+        operation_id="session_cancel", responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS}
+    )
     def post(self, request: Request, session_id: UUID) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -16,7 +16,7 @@ from governance.services import user_party
 from shellagent import limits, models, wake
 from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, ShellSession
-from shellagent.services.deciding import Circumstances, decision_again, decision_digest, requests_of
+from shellagent.services.deciding import Circumstances, decision_again, decision_digest, stored_of
 from shellagent.services.moving import session_note, session_party, sessions_move
 from shellagent.services.tidying import sessions_expire
 from shellagent.states import Status
@@ -45,9 +45,7 @@ def session_approve(
     return _reread(session)
 
 
-def session_reject(
-    *, session: ShellSession, approver: User, reason: str, address: str | None = None
-) -> ShellSession:
+def session_reject(*, session: ShellSession, approver: User, reason: str, address: str | None = None) -> ShellSession:
     """Reject a pending session. The agent gets the reason. Raises as `session_approve` does, and for an empty reason."""
     if not reason.strip():
         raise InvalidError("Say why you reject it: the agent gets your reason.", field="reason")
@@ -97,9 +95,7 @@ def _expire_if_due(session: ShellSession) -> None:
 
 
 def _pending(session: ShellSession) -> ShellSession:
-    locked = (
-        ShellSession.objects.select_for_update(of=("self",)).select_related("agent", "host").get(pk=session.pk)
-    )
+    locked = ShellSession.objects.select_for_update(of=("self",)).select_related("agent", "host").get(pk=session.pk)
     if locked.status != Status.PENDING:
         raise _state_error(locked)
     return locked
@@ -107,9 +103,10 @@ def _pending(session: ShellSession) -> ShellSession:
 
 def _approve_locked(session: ShellSession, approver: User, reason: str, address: str | None, now: datetime) -> bool:
     """Decide again and act on it. Returns False where what would run is no longer what the approver saw."""
-    request = requests_of([session]).get(session.pk)
-    if request is None:
+    stored = stored_of([session])
+    if session.pk not in stored:
         raise StateError("The command was erased; it can no longer be approved.")
+    request, _spec = stored[session.pk]
     link = AgentHost.objects.filter(agent_id=session.agent_id, host_id=session.host_id).first()
     circumstances = Circumstances.of(
         maturity=session.agent.maturity, is_suspended=session.agent.is_suspended, host=session.host, link=link

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Event, Party, record, store
 from governance.errors import ConflictError, InvalidError, NotFoundError, SuspendedError
@@ -20,7 +21,7 @@ from governance.policy.environment import refused_env_names
 from governance.policy.parse import CommandSyntaxError, parse_argv, parse_text
 from governance.policy.secret_shapes import find_secret
 from governance.policy.types import Decision, Outcome
-from shellagent import limits, models, wake
+from shellagent import limits, models, queries, wake
 from shellagent.errors import (
     CommandRejectedError,
     ForbiddenContentError,
@@ -125,7 +126,7 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
         with transaction.atomic():
             if session.status == Status.PENDING:
                 _hold_room(asker.agent_id)
-            session.save(force_insert=True)
+            insert([session])
             if idempotency:
                 IdempotencyKey.objects.create(
                     scope=asker.scope,
@@ -134,7 +135,7 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
                     session=session,
                     created_at=session.created_at,
                 )
-            row.save(force_insert=True)
+            insert([row])
             store([request_payload, decision_payload], session.created_at)
             status = Status(session.status)
             party = session_party(session.pk, asker.name)
@@ -202,7 +203,7 @@ def link_choose(wanted: str, agent_id: int) -> AgentHost:
     Raises NotFoundError for a host it may not use, HostRequiredError where it has to say, NoHostError where none of
     its hosts is enrolled and enabled.
     """
-    links = list(AgentHost.objects.select_related("host").filter(agent_id=agent_id))
+    links = queries.links_of_agent(agent_id)
     if wanted:
         links = [link for link in links if wanted in (link.host.name, str(link.host_id))]
         if not links:
@@ -242,9 +243,7 @@ def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
     )
 
 
-def _decided(
-    session: ShellSession, decision: Decision, request: StoredRequest, circumstances: Circumstances
-) -> None:
+def _decided(session: ShellSession, decision: Decision, request: StoredRequest, circumstances: Circumstances) -> None:
     """Write the decision into a session that is not saved yet."""
     now = session.created_at
     session.category = decision.category

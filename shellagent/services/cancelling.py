@@ -21,9 +21,7 @@ def session_cancel(*, session: ShellSession, actor: Party, reason: str = "") -> 
     now = timezone.now()
     data = {"reason": reason}
     with transaction.atomic():
-        cancelled = sessions_move(
-            ShellSession.objects.filter(pk=session.pk), Status.CANCELLED, actor=actor, data=data, finished_at=now
-        )
+        cancelled = sessions_move([session.pk], Status.CANCELLED, actor=actor, data=data, finished_at=now)
         if not cancelled:
             running = ShellSession.objects.filter(pk=session.pk, status=Status.RUNNING)
             if running.filter(cancel_requested_at=None).update(

@@ -3,13 +3,13 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from audit.trail import Party
 from governance.policy.types import Outcome
-from shellagent import limits, models
-from shellagent.models import AgentHost, Approval, Host, ShellSession
+from shellagent import limits, models, queries
+from shellagent.models import Approval, Host, ShellSession
 from shellagent.protocol import Assignment, PollRequest
 from shellagent.services.deciding import (
     Circumstances,
@@ -17,8 +17,7 @@ from shellagent.services.deciding import (
     StoredRequest,
     decision_again,
     decision_digest,
-    requests_of,
-    specs_of,
+    stored_of,
 )
 from shellagent.services.hosts import host_party
 from shellagent.services.moving import Data, sessions_move
@@ -30,37 +29,23 @@ def sessions_claim(*, host: Host, request: PollRequest) -> tuple[Assignment, ...
     return _claimed_before(host, request) or _claim(host, request)
 
 
-def claimable(host: Host, now: datetime) -> models.SessionQuerySet:
-    """Return the host's queue in order, as the claim reads it."""
-    return ShellSession.objects.filter(host=host, status=Status.QUEUED, expires_at__gt=now).order_by("queue_key")
-
-
 def _claimed_before(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
     """Return again what this claim key got, where the answer was lost on its way."""
-    before = list(
-        ShellSession.objects.filter(
-            host=host, status=Status.CLAIMED, lease_expires_at__isnull=False, claim_key=request.claim_key
-        )
-    )
-    if not before:
-        return ()
-    requests, specs = requests_of(before), specs_of(before)
-    return tuple(_assignment(item, requests[item.pk], specs[item.pk]) for item in before)
+    before = queries.claimed_with(host.pk, request.claim_key)
+    stored = stored_of(before)
+    return tuple(_assignment(session, *stored[session.pk]) for session in before if session.pk in stored)
 
 
 def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
     now = timezone.now()
-    if not claimable(host, now).exists():
+    if not queries.has_claimable(host.pk, now):
         return ()
     with transaction.atomic():
-        queue = claimable(host, now).select_related("agent")
-        if connection.features.has_select_for_update_skip_locked:
-            queue = queue.select_for_update(skip_locked=True, of=("self",))
-        candidates = list(queue[: min(request.free_slots, limits.CLAIM_BATCH)])
+        candidates = queries.next_claimable(host.pk, now, min(request.free_slots, limits.CLAIM_BATCH))
         ready = _still_allowed(candidates, host, now)
         claimed = set(
             sessions_move(
-                ShellSession.objects.filter(pk__in=[UUID(item.id) for item in ready]),
+                [UUID(item.id) for item in ready],
                 Status.CLAIMED,
                 actor=host_party(host),
                 sources=[Status.QUEUED],
@@ -77,16 +62,16 @@ def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
 
 def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) -> list[Assignment]:
     """Return those whose decision stands or is no stricter now. Moves the others to where they belong now."""
-    requests, specs = requests_of(candidates), specs_of(candidates)
-    links = {link.agent_id: link for link in AgentHost.objects.filter(host=host)}
+    stored = stored_of(candidates)
+    links = queries.links_of_host(host.pk)
     of_now: dict[int, tuple[Circumstances, str]] = {}
     ready = []
     for session in candidates:
         session.host = host
-        request = requests.get(session.pk)
-        if request is None:
+        if session.pk not in stored:
             _move_away(session, Status.DENIED, host, {"why": "erased"}, now, "The command was erased.")
             continue
+        request, spec = stored[session.pk]
         if session.agent_id not in of_now:
             circumstances = Circumstances.of(
                 maturity=session.agent.maturity,
@@ -96,11 +81,9 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
             )
             of_now[session.agent_id] = circumstances, circumstances.digest
         circumstances, digest = of_now[session.agent_id]
-        spec: Spec | None = specs[session.pk]
-        if digest != session.circumstances:
-            spec = _decide_again(session, request, circumstances, now)
-        if spec is not None:
-            ready.append(_assignment(session, request, spec))
+        of_decision = spec if digest == session.circumstances else _decide_again(session, request, circumstances, now)
+        if of_decision is not None:
+            ready.append(_assignment(session, request, of_decision))
     return ready
 
 
@@ -140,7 +123,7 @@ def _move_away(
         columns["finished_at"] = now
     actor: Party = host_party(host)
     sessions_move(
-        ShellSession.objects.filter(pk=session.pk),
+        [session.pk],
         to,
         actor=actor,
         sources=[Status.QUEUED],

@@ -1,13 +1,14 @@
 """From a request to a decision, at the request, the approval and the claim, always with the rules of that moment."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from audit import canonical
 from audit.models import AuditPayload
+from audit.statements import insert
 from audit.trail import Payload, payloads_of, store
 from governance.policies import current_policy
 from governance.policy.decide import Policy, decide
@@ -117,7 +118,11 @@ class Circumstances:
             return decision
         rule = Rule(self.bar, Outcome.DENY, _BARS[self.bar])
         return replace(
-            decision, outcome=Outcome.DENY, rules=(*decision.rules, rule), explanation=rule.justification, would_allow=""
+            decision,
+            outcome=Outcome.DENY,
+            rules=(*decision.rules, rule),
+            explanation=rule.justification,
+            would_allow="",
         )
 
 
@@ -194,7 +199,7 @@ def decision_again(
     number = models.Decision.objects.filter(session=session).count()
     row, payload = decision_row(decision, session, moment, circumstances.maturity, number=number)
     row.created_at = now
-    row.save(force_insert=True)
+    insert([row])
     store([payload], now)
     return decision, decision_data(decision, payload)
 
@@ -210,13 +215,13 @@ def decision_data(decision: Decision, payload: Payload) -> dict[str, object]:
     }
 
 
-def requests_of(sessions: list[ShellSession]) -> dict[UUID, StoredRequest]:
-    """Return the stored request of each session by its id; one that was erased is missing."""
-    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.REQUEST)
-    return {row.session_id: StoredRequest.read(bytes(row.data)) for row in rows}
-
-
-def specs_of(sessions: list[ShellSession]) -> dict[UUID, Spec]:
-    """Return what the newest decision of each session lets the host do, by the session's id."""
-    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.DECISION)
-    return {row.session_id: Spec.read(bytes(row.data)) for row in rows}
+def stored_of(sessions: Sequence[ShellSession]) -> dict[UUID, tuple[StoredRequest, Spec]]:
+    """Return each session's request and what its newest decision lets the host do; erased ones are missing."""
+    kinds = (AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION)
+    newest = {(row.session_id, row.kind): row.data for row in payloads_of([session.pk for session in sessions], *kinds)}
+    found = {}
+    for session in sessions:
+        request, decision = (newest.get((session.pk, kind.value)) for kind in kinds)
+        if request is not None and decision is not None:
+            found[session.pk] = StoredRequest.read(request), Spec.read(decision)
+    return found

@@ -1,6 +1,7 @@
 """The one way a session changes its state: a conditional UPDATE and its event, in the caller's transaction."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,24 +19,57 @@ def session_party(session_id: UUID, label: str = "") -> Party:
     return Party("session", str(session_id), label)
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One session's arrow: where to, what its event says, and what else is written with it."""
+
+    session_id: UUID
+    to: Status
+    data: Data
+    columns: Mapping[str, Any]
+    sources: Collection[Status] | None = None
+
+
 def sessions_move(
-    sessions: SessionQuerySet,
+    sessions: SessionQuerySet | Sequence[UUID],
     to: Status,
     *,
     actor: Party,
     sources: Collection[Status] | None = None,
-    data: Data | Callable[[UUID], Data] | None = None,
+    data: Data | None = None,
     **columns: Any,
 ) -> list[UUID]:
-    """Move these sessions, write an event for each, and wake who waits for them.
+    """Move these sessions alike, write an event for each, and wake who waits for them.
 
     Returns the ids of those that moved. Believe the answer: a session that is missing was moved by somebody else.
     """
-    moved = sessions.move(to, sources_of(to) if sources is None else sources, **columns)
-    if moved:
-        record(*(_event(to.tag, actor, session_id, seq, str(to), data) for session_id, seq in moved))
-        wake.ring_on_commit(*(wake.session_channel(session_id) for session_id, _seq in moved))
+    states = sources_of(to) if sources is None else sources
+    if isinstance(sessions, SessionQuerySet):
+        moved = sessions.move(to, states, **columns)
+    else:
+        moved = ShellSession.objects.move_ids(sessions, to, states, **columns)
+    _tell([_event(to.tag, actor, session_id, seq, str(to), data) for session_id, seq in moved])
     return [session_id for session_id, _seq in moved]
+
+
+def sessions_move_each(moves: Sequence[Move], *, actor: Party) -> set[UUID]:
+    """Make several sessions' moves, each with its own columns, and write their events together.
+
+    Returns the ids of those that moved.
+    """
+    events = []
+    for move in moves:
+        states = sources_of(move.to) if move.sources is None else move.sources
+        for session_id, seq in ShellSession.objects.move_ids([move.session_id], move.to, states, **move.columns):
+            events.append(_event(move.to.tag, actor, session_id, seq, str(move.to), move.data))
+    _tell(events)
+    return {event.session_id for event in events if event.session_id}
+
+
+def _tell(events: Sequence[Event]) -> None:
+    if events:
+        record(*events)
+        wake.ring_on_commit(*(wake.session_channel(event.session_id) for event in events))
 
 
 def session_note(session_id: UUID, tag: Tag, *, actor: Party, data: Data | None = None, **columns: Any) -> bool:
@@ -46,8 +80,5 @@ def session_note(session_id: UUID, tag: Tag, *, actor: Party, data: Data | None 
     return False
 
 
-def _event(
-    tag: Tag, actor: Party, session_id: UUID, seq: int, outcome: str, data: Data | Callable[[UUID], Data] | None
-) -> Event:
-    told = data(session_id) if callable(data) else data
-    return Event(tag, actor, session_party(session_id), outcome, told or {}, session_id, seq)
+def _event(tag: Tag, actor: Party, session_id: UUID, seq: int, outcome: str, data: Data | None) -> Event:
+    return Event(tag, actor, session_party(session_id), outcome, data or {}, session_id, seq)

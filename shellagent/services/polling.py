@@ -118,7 +118,10 @@ def _cancels(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
     if not request.running:
         return ()
     wanted = ShellSession.objects.filter(
-        pk__in=protocol.session_ids(request.running), host=host, status=Status.RUNNING, cancel_requested_at__isnull=False
+        pk__in=protocol.session_ids(request.running),
+        host=host,
+        status=Status.RUNNING,
+        cancel_requested_at__isnull=False,
     )
     return tuple(
         CancelOrder(str(session_id), reason, limits.GRACE_SECONDS)
@@ -128,4 +131,3 @@ def _cancels(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
 
 def _facts(request: PollRequest) -> dict[str, object]:
     return {**asdict(request.facts), "protected": list(request.facts.protected)}
-

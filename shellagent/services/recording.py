@@ -1,6 +1,6 @@
 """What a host reports of a run: output while it runs, and the write-once record at its end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -9,14 +9,15 @@ from django.utils import timezone
 
 from audit import canonical
 from audit.models import AuditPayload
+from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Payload, payloads_of, store
 from governance.errors import ConflictError, InvalidError, NotFoundError
-from shellagent import protocol, wake
+from shellagent import protocol, queries, wake
 from shellagent.models import ExecutionRecord, Host, ShellSession
 from shellagent.protocol import ExecutionReport, OutputSegment, RecordAnswer, RecordRequest, RunOutcome
 from shellagent.services.hosts import host_party
-from shellagent.services.moving import session_note, sessions_move
+from shellagent.services.moving import Move, session_note, sessions_move_each
 from shellagent.states import Status
 
 STREAMS = {"stdout": AuditPayload.Kind.STDOUT, "stderr": AuditPayload.Kind.STDERR}
@@ -39,65 +40,72 @@ def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
     another end stands (with an event that says so), `unknown` for a session that is not this host's.
     """
     now = timezone.now()
+    batch = _Batch(host, now)
     with transaction.atomic():
-        rows = ShellSession.objects.select_for_update().filter(host=host)
-        known = {
-            str(row.pk): row
-            for row in rows.filter(pk__in=protocol.session_ids(report.id for report in request.records))
-        }
+        ids = protocol.session_ids(report.id for report in request.records)
+        known = {str(session_id): session for session_id, session in queries.sessions_of_host(host.pk, ids).items()}
+        standing = queries.records_of([session.pk for session in known.values()])
         statuses = {
-            report.id: _record(host, known[report.id], report, now) if report.id in known else "unknown"
+            report.id: batch.take(known[report.id], report, standing) if report.id in known else "unknown"
             for report in request.records
         }
+        batch.write()
     return RecordAnswer(protocol.VERSION, statuses)
 
 
-def _record(host: Host, session: ShellSession, report: ExecutionReport, now: datetime) -> str:
-    digest = canonical.sha256(protocol.encode(report))
-    is_late = session.status == Status.LOST
-    standing = ExecutionRecord.objects.filter(session=session).order_by("-is_late").first()
-    if standing is not None and standing.digest == digest:
-        return "known"
-    is_ours = report.start_key == session.start_key
-    if not is_ours or (standing is not None and (standing.is_late or not is_late)):
-        return _conflict(host, session, report, digest)
-    if is_late:
-        _keep(session, report, digest, now, is_late=True)
-        data = {"outcome": str(report.outcome), "record": digest}
-        session_note(session.pk, Tag.SESSION_LATE_RESULT, actor=host_party(host), data=data)
-        return "late"
-    if session.status not in _SOURCES[report.outcome]:
-        return _conflict(host, session, report, digest)
-    commitments = _keep(session, report, digest, now, is_late=False)
-    sessions_move(
-        ShellSession.objects.filter(pk=session.pk),
-        Status(report.outcome.value),
-        actor=host_party(host),
-        sources=_SOURCES[report.outcome],
-        data={
-            "record": digest,
-            "reason": str(report.reason),
-            "exit_codes": list(report.exit_codes),
-            "duration_us": report.duration_us,
-            "stdout_bytes": report.stdout.total_bytes,
-            "stdout_sha256": report.stdout.sha256,
-            "stderr_bytes": report.stderr.total_bytes,
-            "stderr_sha256": report.stderr.sha256,
-            "protections": list(report.protections),
-            "left_behind": list(report.left_behind),
-            "output_commitments": commitments,
-        },
-        finished_at=now,
-        termination_reason=report.reason.value,
-        termination_detail=report.detail,
-        exit_code=report.exit_codes[-1] if report.exit_codes else None,
-    )
-    return "recorded"
+class _Batch:
+    """The records of one call, judged one by one and written together."""
+
+    def __init__(self, host: Host, now: datetime) -> None:
+        self.host = host
+        self.now = now
+        self.moves: list[Move] = []
+        self.rows: list[ExecutionRecord] = []
+        self.payloads: list[Payload] = []
+
+    def take(
+        self, session: ShellSession, report: ExecutionReport, standing: Mapping[UUID, Sequence[tuple[str, bool]]]
+    ) -> str:
+        """Judge a record. `standing` has the `(digest, is_late)` of those that are kept already."""
+        digest = canonical.sha256(protocol.encode(report))
+        kept = standing.get(session.pk, ())
+        if any(known == digest for known, _is_late in kept):
+            return "known"
+        is_late = session.status == Status.LOST
+        has_place = not any(late == is_late for _known, late in kept)
+        is_ours = report.start_key == session.start_key
+        if is_ours and has_place and is_late:
+            self._keep(session, report, digest, is_late=True)
+            data = {"outcome": str(report.outcome), "record": digest}
+            session_note(session.pk, Tag.SESSION_LATE_RESULT, actor=host_party(self.host), data=data)
+            return "late"
+        if is_ours and has_place and session.status in _SOURCES[report.outcome]:
+            payloads = self._keep(session, report, digest, is_late=False)
+            self.moves.append(_ended(session, report, digest, payloads, self.now))
+            return "recorded"
+        data = {"outcome": str(report.outcome), "record": digest, "status": session.status}
+        session_note(session.pk, Tag.SESSION_RECORD_CONFLICT, actor=host_party(self.host), data=data)
+        return "conflict"
+
+    def write(self) -> None:
+        """Write all that was taken. The rows were locked when they were read, so every move succeeds."""
+        insert(self.rows)
+        store(self.payloads, self.now, ignore_known=True)
+        moved = sessions_move_each(self.moves, actor=host_party(self.host))
+        if len(moved) != len(self.moves):
+            raise RuntimeError("a locked session was moved by somebody else")
+
+    def _keep(self, session: ShellSession, report: ExecutionReport, digest: str, *, is_late: bool) -> list[Payload]:
+        self.rows.append(_row(session, report, digest, self.now, is_late=is_late))
+        payloads = _payloads(session.pk, report.output)
+        self.payloads += payloads
+        return payloads
 
 
-def _keep(session: ShellSession, report: ExecutionReport, digest: str, now: datetime, *, is_late: bool) -> list[str]:
-    """Store a record and the output that came with it. Returns the output's commitments."""
-    ExecutionRecord.objects.create(
+def _row(
+    session: ShellSession, report: ExecutionReport, digest: str, now: datetime, *, is_late: bool
+) -> ExecutionRecord:
+    return ExecutionRecord(
         session=session,
         digest=digest,
         is_late=is_late,
@@ -115,15 +123,31 @@ def _keep(session: ShellSession, report: ExecutionReport, digest: str, now: date
         left_behind=list(report.left_behind),
         received_at=now,
     )
-    payloads = _payloads(session.pk, report.output)
-    store(payloads, now, ignore_known=True)
-    return [payload.commitment for payload in payloads]
 
 
-def _conflict(host: Host, session: ShellSession, report: ExecutionReport, digest: str) -> str:
-    data = {"outcome": str(report.outcome), "record": digest, "status": session.status}
-    session_note(session.pk, Tag.SESSION_RECORD_CONFLICT, actor=host_party(host), data=data)
-    return "conflict"
+def _ended(
+    session: ShellSession, report: ExecutionReport, digest: str, payloads: Sequence[Payload], now: datetime
+) -> Move:
+    data = {
+        "record": digest,
+        "reason": str(report.reason),
+        "exit_codes": list(report.exit_codes),
+        "duration_us": report.duration_us,
+        "stdout_bytes": report.stdout.total_bytes,
+        "stdout_sha256": report.stdout.sha256,
+        "stderr_bytes": report.stderr.total_bytes,
+        "stderr_sha256": report.stderr.sha256,
+        "protections": list(report.protections),
+        "left_behind": list(report.left_behind),
+        "output_commitments": [payload.commitment for payload in payloads],
+    }
+    columns = {
+        "finished_at": now,
+        "termination_reason": report.reason.value,
+        "termination_detail": report.detail,
+        "exit_code": report.exit_codes[-1] if report.exit_codes else None,
+    }
+    return Move(session.pk, Status(report.outcome.value), data, columns, _SOURCES[report.outcome])
 
 
 def output_append(*, host: Host, session_id: UUID, request: protocol.OutputRequest) -> dict[str, int]:

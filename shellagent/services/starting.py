@@ -1,62 +1,75 @@
 """The server grants a start. Nothing runs before the host has read that grant."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
 from audit.trail import SYSTEM
-from shellagent import limits, protocol, wake
-from shellagent.models import AgentHost, Host, ShellSession
+from shellagent import limits, protocol, queries, wake
+from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
 from shellagent.services.deciding import Circumstances
 from shellagent.services.hosts import host_party
-from shellagent.services.moving import sessions_move
+from shellagent.services.moving import Move, sessions_move, sessions_move_each
 from shellagent.states import Status
 
 
 def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
     """Grant, or not, each start that a host asks for. The same start key is granted again; any other is not."""
     now = timezone.now()
+    answers: dict[str, StartGrant] = {}
+    moves = []
     with transaction.atomic():
-        rows = ShellSession.objects.select_for_update(of=("self",)).select_related("agent").filter(host=host)
-        known = {str(row.pk): row for row in rows.filter(pk__in=protocol.session_ids(start.id for start in request.starts))}
-        links = {link.agent_id: link for link in AgentHost.objects.filter(host=host)}
-        digests: dict[int, str] = {}
-        grants = []
+        ids = protocol.session_ids(start.id for start in request.starts)
+        known = {str(session_id): session for session_id, session in queries.sessions_of_host(host.pk, ids).items()}
+        links = queries.links_of_host(host.pk)
+        of_now: dict[int, str] = {}
         for start in request.starts:
             session = known.get(start.id)
             if session is None:
-                grants.append(StartGrant(start.id, GrantStatus.STALE_DECISION, detail="No such session of this host."))
+                answers[start.id] = StartGrant(start.id, GrantStatus.STALE_DECISION, detail="No such session here.")
                 continue
-            if session.agent_id not in digests:
-                digests[session.agent_id] = Circumstances.of(
+            if session.agent_id not in of_now:
+                of_now[session.agent_id] = Circumstances.of(
                     maturity=session.agent.maturity,
                     is_suspended=session.agent.is_suspended,
                     host=host,
                     link=links.get(session.agent_id),
                 ).digest
-            grant = _refusal(session, start, digests[session.agent_id])
-            if grant is None:
-                sessions_move(
-                    ShellSession.objects.filter(pk=session.pk),
-                    Status.RUNNING,
-                    actor=host_party(host),
-                    data={"start_key": start.start_key, "digest": start.digest},
-                    start_key=start.start_key,
-                    started_at=now,
-                    lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS),
-                )
-                grant = StartGrant(start.id, GrantStatus.GRANTED, session.timeout_seconds + limits.GRACE_SECONDS)
-            grants.append(grant)
-    return StartAnswer(protocol.VERSION, tuple(grants))
+            refusal = _refusal(session, start, of_now[session.agent_id])
+            answers[start.id] = refusal or _granted(session)
+            if refusal is None:
+                moves.append(_running(session, start, now))
+        moved = sessions_move_each(moves, actor=host_party(host))
+        for move in moves:
+            if move.session_id not in moved:
+                answers[str(move.session_id)] = StartGrant(str(move.session_id), GrantStatus.STALE_DECISION)
+    return StartAnswer(protocol.VERSION, tuple(answers.values()))
+
+
+def _granted(session: ShellSession) -> StartGrant:
+    return StartGrant(str(session.pk), GrantStatus.GRANTED, session.timeout_seconds + limits.GRACE_SECONDS)
+
+
+def _running(session: ShellSession, start: Start, now: datetime) -> Move:
+    return Move(
+        session.pk,
+        Status.RUNNING,
+        {"start_key": start.start_key, "digest": start.digest},
+        {
+            "start_key": start.start_key,
+            "started_at": now,
+            "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
+        },
+    )
 
 
 def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGrant | None:
     """Return the answer that is already settled, or None where the start may be granted now."""
     if session.status == Status.RUNNING:
         if session.start_key == start.start_key:
-            return StartGrant(start.id, GrantStatus.GRANTED, session.timeout_seconds + limits.GRACE_SECONDS)
+            return _granted(session)
         return StartGrant(start.id, GrantStatus.ALREADY_GRANTED, detail="Another start key was granted.")
     if session.status == Status.CANCELLED:
         return StartGrant(start.id, GrantStatus.CANCELLED, detail="It was cancelled before it started.")
@@ -67,7 +80,7 @@ def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGr
     if session.circumstances != circumstances:
         # Back in the queue, the next claim decides again.
         sessions_move(
-            ShellSession.objects.filter(pk=session.pk),
+            [session.pk],
             Status.QUEUED,
             actor=SYSTEM,
             sources=[Status.CLAIMED],
@@ -76,6 +89,7 @@ def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGr
             lease_expires_at=None,
         )
         wake.ring_on_commit(wake.host_channel(session.host_id))
-        return StartGrant(start.id, GrantStatus.STALE_DECISION, detail="The rules or the agent changed since the claim.")
+        return StartGrant(
+            start.id, GrantStatus.STALE_DECISION, detail="The rules or the agent changed since the claim."
+        )
     return None
-

@@ -1,0 +1,121 @@
+"""SQL that is compiled once. Building a statement costs the ORM several times what running it costs the database.
+
+`insert` writes rows of one model; `Prepared` runs a query that the ORM wrote, again and again with other values. Both
+keep the ORM's own conversions, so that a value looks the same whichever way it was read or written.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+Row = TypeVar("Row", bound=models.Model)
+_Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
+
+
+def insert(rows: Sequence[models.Model], *, ignore_known: bool = False) -> None:
+    """Insert rows of one model in one statement. Their automatic primary keys are left unset.
+
+    With `ignore_known` a row that breaks a unique constraint is passed over. Raises the database's own errors.
+    """
+    if not rows:
+        return
+    sql, fields = _insertion(type(rows[0]), connection.vendor, ignore_known)
+    place = f"({', '.join(['%s'] * len(fields))})"
+    statement = sql.replace("ROWS", ", ".join([place] * len(rows)), 1)
+    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+    for row in rows:
+        row._state.adding = False
+        row._state.db = DEFAULT_DB_ALIAS
+
+
+@cache
+def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tuple[str, list[Any]]:
+    del vendor  # part of the cache's key: quoting is the database's
+    fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(field.column) for field in fields)
+    known = " ON CONFLICT DO NOTHING" if ignore_known else ""
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ROWS{known}", fields
+
+
+class Prepared:
+    """A `values_list` query of the ORM, compiled at its first run for each database and each length of its lists.
+
+    `build` makes the query from arguments that stand for what comes later: int, str, UUID, datetime, or a list of
+    UUIDs. `rows` runs it with values of the same kinds, in the same order.
+    """
+
+    def __init__(self, build: Callable[..., models.QuerySet[Any, Any]], *kinds: type) -> None:
+        self.build = build
+        self.kinds = kinds
+        self._built: dict[tuple[Any, ...], _Built] = {}
+
+    def rows(self, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows for these values."""
+        lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
+        if any(isinstance(value, list) and not value for value in values):
+            return []
+        key = (connection.vendor, *lengths)
+        built = self._built.get(key)
+        if built is None:
+            built = self._built[key] = self._compile(lengths)
+        sql, template, places, converters = built
+        flat = list(itertools.chain.from_iterable(value if isinstance(value, list) else (value,) for value in values))
+        params = list(template)
+        for position, index in places:
+            params[position] = _adapted(flat[index], connection)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            found = cursor.fetchall()
+        return [_converted(row, converters) for row in found] if converters else found
+
+    def _compile(self, lengths: Sequence[int]) -> _Built:
+        numbers = itertools.count(1)
+        stand_ins = [
+            [_stand_in(UUID, next(numbers)) for _ in range(length)] if kind is list else _stand_in(kind, next(numbers))
+            for kind, length in zip(self.kinds, lengths, strict=True)
+        ]
+        compiler = self.build(*stand_ins).query.get_compiler(using=DEFAULT_DB_ALIAS)
+        sql, params = compiler.as_sql()
+        flat = list(itertools.chain.from_iterable(item if isinstance(item, list) else (item,) for item in stand_ins))
+        adapted = [_adapted(item, connection) for item in flat]
+        places = [(position, adapted.index(param)) for position, param in enumerate(params) if param in adapted]
+        if {index for _position, index in places} != set(range(len(flat))):
+            raise ValueError("a value has no place in the query that was built")
+        converters = compiler.get_converters([column for column, _sql, _alias in compiler.select])
+        return sql, list(params), places, [(at, found, column) for at, (found, column) in converters.items()]
+
+
+def _stand_in(kind: type, number: int) -> Any:
+    """Return a value that nothing else in a query equals."""
+    if kind is UUID:
+        return UUID(int=(0xA70 << 64) + number)
+    if kind is datetime:
+        return datetime(1971, 2, 3, 4, 5, number, tzinfo=UTC)
+    return kind(f"7310{number:04}")
+
+
+def _adapted(value: Any, database: BaseDatabaseWrapper) -> Any:
+    if isinstance(value, UUID):
+        return value if database.features.has_native_uuid_field else value.hex
+    if isinstance(value, datetime):
+        return database.ops.adapt_datetimefield_value(value)
+    return value
+
+
+def _converted(row: Sequence[Any], converters: Iterable[tuple[int, list[Any], Any]]) -> tuple[Any, ...]:
+    values = list(row)
+    for at, found, column in converters:
+        value = values[at]
+        for convert in found:
+            value = convert(value, column, connection)
+        values[at] = value
+    return tuple(values)

@@ -1,0 +1,174 @@
+"""The reads of the hot path: what every request, claim, start and record asks. Each is compiled once."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.models import QuerySet
+
+from audit.statements import Prepared
+from governance.models import Agent
+from shellagent.models import AgentHost, ExecutionRecord, Host, SessionQuerySet, ShellSession
+from shellagent.states import Status
+
+Model = TypeVar("Model", bound=models.Model)
+
+
+def _columns(model: type[models.Model], prefix: str = "") -> list[str]:
+    return [prefix + field.attname for field in model._meta.concrete_fields]
+
+
+def _instance(model: type[Model], row: tuple[Any, ...], start: int = 0) -> Model:
+    names = _columns(model)
+    return model.from_db(DEFAULT_DB_ALIAS, names, row[start : start + len(names)])
+
+
+_HOST_BY_KEY = Prepared(lambda digest: Host.objects.filter(key_digest=digest).values_list(*_columns(Host)), str)
+
+
+def host_by_key(digest: str) -> Host | None:
+    """Return the host whose key has this digest."""
+    rows = _HOST_BY_KEY.rows(digest)
+    return _instance(Host, rows[0]) if rows else None
+
+
+_LINKS_OF_AGENT = Prepared(
+    lambda agent_id: AgentHost.objects.filter(agent_id=agent_id).values_list(
+        *_columns(AgentHost), *_columns(Host, "host__")
+    ),
+    int,
+)
+
+
+def links_of_agent(agent_id: int) -> list[AgentHost]:
+    """Return which hosts an agent may use, each with its host loaded."""
+    found = []
+    for row in _LINKS_OF_AGENT.rows(agent_id):
+        link = _instance(AgentHost, row)
+        link.host = _instance(Host, row, len(_columns(AgentHost)))
+        found.append(link)
+    return found
+
+
+_LINKS_OF_HOST = Prepared(
+    lambda host_id: AgentHost.objects.filter(host_id=host_id).values_list(*_columns(AgentHost)), int
+)
+
+
+def links_of_host(host_id: int) -> dict[int, AgentHost]:
+    """Return what each agent may do on a host, by the agent's id."""
+    links = [_instance(AgentHost, row) for row in _LINKS_OF_HOST.rows(host_id)]
+    return {link.agent_id: link for link in links}
+
+
+def claimable(host_id: int, now: datetime) -> SessionQuerySet:
+    """Return a host's queue in order, as the claim reads it."""
+    return ShellSession.objects.filter(host_id=host_id, status=Status.QUEUED, expires_at__gt=now).order_by("queue_key")
+
+
+_HAS_CLAIMABLE = Prepared(lambda host_id, now: claimable(host_id, now).values_list("pk")[:1], int, datetime)
+
+
+def has_claimable(host_id: int, now: datetime) -> bool:
+    """Return whether a host's queue holds anything."""
+    return bool(_HAS_CLAIMABLE.rows(host_id, now))
+
+
+def _with_agent(sessions: SessionQuerySet) -> QuerySet[ShellSession, tuple[Any, ...]]:
+    return sessions.values_list(*_columns(ShellSession), *_columns(Agent, "agent__"))
+
+
+@cache
+def _next_claimable(limit: int, vendor: str) -> Prepared:
+    def build(host_id: int, now: datetime) -> QuerySet[ShellSession, tuple[Any, ...]]:
+        queue = claimable(host_id, now)
+        if vendor == "postgresql":
+            queue = queue.select_for_update(skip_locked=True, of=("self",))
+        return _with_agent(queue)[:limit]
+
+    return Prepared(build, int, datetime)
+
+
+def next_claimable(host_id: int, now: datetime, limit: int) -> list[ShellSession]:
+    """Return the first of a host's queue, locked where the database can, each with its agent loaded."""
+    return [_session(row) for row in _next_claimable(limit, connection.vendor).rows(host_id, now)]
+
+
+def _session(row: tuple[Any, ...]) -> ShellSession:
+    session = _instance(ShellSession, row)
+    session.agent = _instance(Agent, row, len(_columns(ShellSession)))
+    return session
+
+
+def _of_host_query(host_id: int, ids: list[UUID]) -> QuerySet[ShellSession, tuple[Any, ...]]:
+    rows = ShellSession.objects.filter(host_id=host_id, pk__in=ids)
+    if connection.vendor == "postgresql":
+        rows = rows.select_for_update(of=("self",))
+    return _with_agent(rows)
+
+
+_OF_HOST = Prepared(_of_host_query, int, list)
+
+
+def sessions_of_host(host_id: int, ids: list[UUID]) -> dict[UUID, ShellSession]:
+    """Return these sessions of a host by their id, locked where the database can, each with its agent loaded."""
+    sessions = [_session(row) for row in _OF_HOST.rows(host_id, ids)]
+    return {session.pk: session for session in sessions}
+
+
+_CLAIMED_BEFORE = Prepared(
+    lambda host_id, claim_key: ShellSession.objects.filter(
+        host_id=host_id, status=Status.CLAIMED, lease_expires_at__isnull=False, claim_key=claim_key
+    ).values_list(*_columns(ShellSession)),
+    int,
+    str,
+)
+
+
+def claimed_with(host_id: int, claim_key: str) -> list[ShellSession]:
+    """Return the sessions that a host claimed with this key and has not started."""
+    return [_instance(ShellSession, row) for row in _CLAIMED_BEFORE.rows(host_id, claim_key)]
+
+
+_STATUS = Prepared(lambda session_id: ShellSession.objects.filter(pk=session_id).values_list("status"), UUID)
+
+
+def session_status(session_id: UUID) -> Status:
+    """Return where a session is now. Raises LookupError where there is none."""
+    rows = _STATUS.rows(session_id)
+    if not rows:
+        raise LookupError(f"no session {session_id}")
+    return Status(rows[0][0])
+
+
+_RECORDS = Prepared(
+    lambda ids: ExecutionRecord.objects.filter(session_id__in=ids).values_list("session_id", "digest", "is_late"), list
+)
+
+
+def records_of(ids: list[UUID]) -> dict[UUID, list[tuple[str, bool]]]:
+    """Return the `(digest, is_late)` of every record that is kept of these sessions."""
+    found: dict[UUID, list[tuple[str, bool]]] = {}
+    for session_id, digest, is_late in _RECORDS.rows(ids):
+        found.setdefault(session_id, []).append((digest, is_late))
+    return found
+
+
+_WITH = Prepared(
+    lambda session_id: ShellSession.objects.filter(pk=session_id).values_list(
+        *_columns(ShellSession), *_columns(Agent, "agent__"), *_columns(Host, "host__")
+    ),
+    UUID,
+)
+
+
+def session_with(session_id: UUID) -> ShellSession:
+    """Return a session with its agent and host loaded. Raises LookupError where there is none."""
+    rows = _WITH.rows(session_id)
+    if not rows:
+        raise LookupError(f"no session {session_id}")
+    session = _session(rows[0])
+    session.host = _instance(Host, rows[0], len(_columns(ShellSession)) + len(_columns(Agent)))
+    return session
