@@ -1,4 +1,4 @@
-"""Keeping what a command prints in flat memory: the first bytes, the last bytes, the total and a digest of everything."""
+"""Keeping what a command prints in flat memory: its first bytes, its last, the total and a digest of everything."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -66,12 +66,13 @@ class Capture:
 
     def segments(self) -> list[protocol.OutputSegment]:
         """Return what is kept and not yet acknowledged, in parts of at most a segment."""
+        tail = self.tail()
+        found = self._parts(self.sent, self.head_from(self.sent), is_tail=False)
+        return found + self._parts(self.total - len(tail), tail, is_tail=self.is_truncated)
+
+    def _parts(self, offset: int, data: bytes, *, is_tail: bool) -> list[protocol.OutputSegment]:
         size = protocol.SEGMENT_BYTES
-        head, tail, found = self.head_from(self.sent), self.tail(), []
-        for start in range(0, len(head), size):
-            found.append(protocol.OutputSegment.of(self.stream, self.sent + start, head[start : start + size]))
-        offset = self.total - len(tail)
-        for start in range(0, len(tail), size):
-            part = tail[start : start + size]
-            found.append(protocol.OutputSegment.of(self.stream, offset + start, part, is_tail=self.is_truncated))
-        return found
+        return [
+            protocol.OutputSegment.of(self.stream, offset + at, data[at : at + size], is_tail=is_tail)
+            for at in range(0, len(data), size)
+        ]

@@ -49,6 +49,12 @@ class Answer:
     retry_after_seconds: float = 0.0
 
 
+class _ConnectionLostError(Exception):
+    def __init__(self, error: requests.RequestException) -> None:
+        super().__init__()
+        self.error = error
+
+
 @dataclass
 class Client:
     """Calls to one server with one Bearer key, over one kept-alive connection.
@@ -60,6 +66,7 @@ class Client:
     url: str
     key: str = field(repr=False)
     _session: requests.Session = field(init=False, repr=False)
+    _is_warm: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
@@ -114,25 +121,44 @@ class Client:
         payload: Mapping[str, Any] | None = None,
         *,
         hold_seconds: float = 0.0,
-        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool = True,
     ) -> Answer:
-        """Make one call and read its answer, whatever its status. Raises UnavailableError where there is none."""
+        """Make one call and read its answer, whatever its status. Raises UnavailableError where there is none.
+
+        A connection that was kept open may have been closed by the server in the meantime; a call that may be repeated
+        is then made once more on a new one.
+        """
+        try:
+            return self._attempt(method, path, payload, hold_seconds)
+        except _ConnectionLostError as lost:
+            if not (is_repeatable and self._is_warm):
+                raise UnavailableError(_sentence(self.url, lost.error)) from lost.error
+        finally:
+            self._is_warm = True
+        try:
+            return self._attempt(method, path, payload, hold_seconds)
+        except _ConnectionLostError as lost:
+            raise UnavailableError(_sentence(self.url, lost.error)) from lost.error
+
+    def _attempt(self, method: str, path: str, payload: Mapping[str, Any] | None, hold_seconds: float) -> Answer:
         begun = time.monotonic()
         data = None if payload is None else json.dumps(payload, separators=(",", ":")).encode()
-        all_headers = {"Content-Type": "application/json", **(headers or {})} if data else dict(headers or {})
         limit = hold_seconds + SLACK_SECONDS
         try:
             response = self._session.request(
                 method,
                 self.url + path,
                 data=data,
-                headers=all_headers,
+                headers={"Content-Type": "application/json"} if data else None,
                 timeout=(CONNECT_SECONDS, limit),
                 allow_redirects=False,
                 stream=True,
             )
             with response:
                 content = _read(response, deadline=begun + limit + SLACK_SECONDS)
+        except requests.ConnectionError as error:
+            logger.info("%s %s: %s", method, path, type(error).__name__)
+            raise _ConnectionLostError(error) from error
         except requests.RequestException as error:
             logger.info("%s %s: %s", method, path, type(error).__name__)
             raise UnavailableError(_sentence(self.url, error)) from error
@@ -148,9 +174,9 @@ class Client:
         raise failure(answer, where=self.url + path)
 
     @staticmethod
-    def _decode(cls: type[T], body: object) -> T:
+    def _decode(kind: type[T], body: object) -> T:
         try:
-            return protocol.decode(cls, body)
+            return protocol.decode(kind, body)
         except protocol.ProtocolError as error:
             raise UnavailableError(f"The answer does not have the shape of the protocol: {error}") from error
 

@@ -60,10 +60,7 @@ NEVER: Final = frozenset(
 MOST_ENTRIES: Final = 4096
 
 SYSTEM_TREES: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC: Final = (
-    "ld.so.cache passwd group nsswitch.conf hosts host.conf resolv.conf gai.conf localtime alternatives ssl/certs "
-    "ssl/openssl.cnf services protocols mime.types terminfo os-release locale.alias"
-).split()
+ETC: Final = ["ld.so.cache", "passwd", "group", "nsswitch.conf", "hosts", "host.conf", "resolv.conf", "gai.conf", "localtime", "alternatives", "ssl/certs", "ssl/openssl.cnf", "services", "protocols", "mime.types", "terminfo", "os-release", "locale.alias"]
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 

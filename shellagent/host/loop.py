@@ -77,11 +77,11 @@ class Loop:
         self._claimed: dict[str, Slot] = {}
         self._orders: dict[str, tuple[Reason, float]] = {}
         self._lock = threading.Lock()
-        self._backoff = Backoff()
         self._audit_failed = False
+        self._is_closing = False
         self._queue_was_left = False
         self._empty_answers = 0
-        self._is_polling = threading.Event()
+        self._is_polling = False
         self.last_step = self.clock()
 
     def recover(self, end_survivors: Callable[[str, int, float], tuple[int, ...]]) -> int:
@@ -117,7 +117,7 @@ class Loop:
         slots = self.slots.take(timeout_seconds=1.0, least=least, linger_seconds=LINGER_SECONDS)
         if not slots:
             return False
-        self._is_polling.set()
+        self._is_polling = True
         try:
             answer = self._poll(self.client, self._claim_key, len(slots), hold_seconds)
             # The answer was read: only now may another claim be made.
@@ -127,14 +127,17 @@ class Loop:
             self.slots.give_back(*slots)
             raise
         finally:
-            self._is_polling.clear()
+            self._is_polling = False
             self.last_step = self.clock()
         self._begin(answer.sessions, slots)
         return bool(answer.sessions)
 
     def watch_step(self, *, hold_seconds: int = SHORT_HOLD_SECONDS) -> bool:
         """While every slot is taken, poll without claiming, for heartbeat and cancels. Returns whether it polled."""
-        if self._is_polling.wait(WATCH_AFTER_SECONDS) or self.slots.free or not self.running_ids():
+        if not self.slots.wait_until_full(timeout_seconds=hold_seconds):
+            return False
+        self.draining.wait(WATCH_AFTER_SECONDS)
+        if self._is_polling or self.slots.free:
             return False
         self._poll(self._watcher, str(uuid.uuid4()), 0, hold_seconds)
         return True
@@ -143,6 +146,11 @@ class Loop:
         """Return the sessions whose leases this host wants to keep: claimed, running, or with a result not yet taken."""
         with self._lock:
             return tuple(dict.fromkeys((*self._claimed, *self.spool.ids())))
+
+    def running_sessions(self) -> tuple[str, ...]:
+        """Return the sessions that are claimed or running."""
+        with self._lock:
+            return tuple(self._claimed)
 
     def is_idle(self) -> bool:
         """Return whether no session is claimed or running."""
@@ -161,11 +169,15 @@ class Loop:
             self._abort(session_id, reason, grace_seconds)
 
     def farewell(self) -> None:
-        """Tell the server that nothing more will be claimed, once, and do not wait."""
+        """Tell the server that nothing more will be claimed, once, and do not wait. What comes now is not begun."""
+        self._is_closing = True
+        client = self.client.another()
         try:
-            self._poll(self._watcher, self._claim_key, 0, 0)
+            self._poll(client, self._claim_key, 0, 0)
         except CallError as error:
             logger.info("The last poll failed: %s", error)
+        finally:
+            client.close()
 
     def close(self) -> None:
         """Wait for the threads, close connections and remove the temporary folders."""
@@ -257,7 +269,8 @@ class Loop:
         for assignment in assignments:
             with self._lock:
                 is_known = assignment.id in self._claimed or assignment.id in self.spool.ids()
-                if is_known or not free:
+                if is_known or not free or self._is_closing:
+                    # A session that is never started goes back to the queue when its lease is over.
                     continue
                 slot = free.pop()
                 self._claimed[assignment.id] = slot

@@ -72,7 +72,6 @@ class Runner:
 
     host_id: str
     scratch: str
-    home: str
     user: str
     sandbox: Sandbox
     protected: tuple[str, ...] = ()

@@ -60,6 +60,7 @@ class Slots:
             if len(self._free) < least and linger_seconds > 0:
                 self._changed.wait_for(lambda: len(self._free) >= least, linger_seconds)
             taken, self._free = self._free, []
+            self._changed.notify_all()
         return taken
 
     def give_back(self, *slots: Slot) -> None:
@@ -67,6 +68,11 @@ class Slots:
         with self._changed:
             self._free.extend(slots)
             self._changed.notify_all()
+
+    def wait_until_full(self, *, timeout_seconds: float) -> bool:
+        """Wait until no slot is free. Returns False where one still is when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._free, timeout_seconds)
 
     @property
     def free(self) -> int:

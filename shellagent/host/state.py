@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,7 +148,33 @@ class StateFolder:
 
 def take_key(variable: str) -> str:
     """Return a key from the environment and remove it there, so that no child is started with it."""
-    return os.environ.pop(variable, "").strip()
+    key = os.environ.pop(variable, "").strip()
+    descriptor = os.environ.pop(f"{variable}_FD", "")
+    if key or not descriptor.isdigit():
+        return key
+    try:
+        with os.fdopen(int(descriptor)) as stream:
+            stream.seek(0)
+            return stream.read(4096).strip()
+    except (OSError, ValueError) as error:
+        raise StateError(f"{variable}_FD does not name a file that can be read: {error}") from error
+
+
+def conceal_key(variable: str) -> None:
+    """Start this program again with the key in a file that only exists in memory, if the key is in the environment.
+
+    The kernel shows a process's first environment to others for as long as it runs, whatever the process removes.
+    """
+    key = os.environ.pop(variable, "")
+    if not key or not hasattr(os, "memfd_create"):
+        if key:
+            os.environ[variable] = key
+        return
+    descriptor = os.memfd_create(variable)
+    os.write(descriptor, key.encode())
+    os.set_inheritable(descriptor, True)
+    os.environ[f"{variable}_FD"] = str(descriptor)
+    os.execve(sys.executable, sys.orig_argv, dict(os.environ))  # noqa: S606 - ourselves, without a shell
 
 
 def read_secret(path: Path, *, missing: str) -> str:

@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""The command line. The local agent's commands start before Django: they need neither it nor a database."""
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run the command that the first argument names, and return its exit code."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["runlocalagent"]:
+        from shellagent.host import runlocalagent  # noqa: PLC0415
+
+        return runlocalagent.main(arguments[1:], is_own_process=True)
+    if arguments[:1] == ["localagent"]:
+        from shellagent.host import localagent  # noqa: PLC0415
+
+        return localagent.main(arguments[1:])
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "atomsite.settings")
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
+
+    execute_from_command_line(sys.argv)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

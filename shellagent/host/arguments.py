@@ -1,0 +1,124 @@
+"""What the commands of the host share on the command line: exit codes, a parser, and who the server is."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shellagent.host.errors import (
+    AlreadyRunningError,
+    CallError,
+    HostError,
+    StateError,
+    UnauthorisedError,
+)
+from shellagent.host.state import Enrolment, StateFolder, default_state_folder
+
+DEFAULT_URL = "http://localhost:8000"
+
+
+class Exit(IntEnum):
+    """The exit codes of `runlocalagent` and `localagent`."""
+
+    OK = 0
+    UNAUTHORISED = 3
+    ANOTHER_INSTANCE = 4
+    STALLED = 5
+    USAGE = 64
+    UNAVAILABLE = 69
+    INTERNAL = 70
+    WAITING = 75
+    DENIED = 77
+    TIMED_OUT = 124
+    CANCELLED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose usage errors exit 64 and whose help ends with examples."""
+
+    def __init__(self, *arguments: Any, examples: str = "", **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        if examples:
+            options["epilog"] = f"examples:\n{examples}"
+        super().__init__(*arguments, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the server and the state folder."""
+    parser.add_argument(
+        "--backend-url",
+        metavar="URL",
+        help=f"the server; by default ATOM_URL, else where it was enrolled, else {DEFAULT_URL}",
+    )
+    parser.add_argument("--host", metavar="NAME", help="the server's host name, instead of --backend-url")
+    parser.add_argument("--port", type=int, metavar="N", help="the server's port, instead of --backend-url")
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="where key, journal and spool are; by default $ATOM_HOME/host"
+    )
+
+
+def state_folder(options: argparse.Namespace) -> StateFolder:
+    """Return the state folder that the options name."""
+    chosen: Path | None = options.state_dir
+    return StateFolder(chosen.expanduser().absolute() if chosen else default_state_folder())
+
+
+def server_url(options: argparse.Namespace, enrolment: Enrolment) -> str:
+    """Return the server's URL. Raises StateError for one that is not http or https."""
+    url: str = options.backend_url or ""
+    if not url and (options.host or options.port):
+        url = f"http://{options.host or 'localhost'}:{options.port or 8000}"
+    url = url or os.environ.get("ATOM_URL", "") or enrolment.url or DEFAULT_URL
+    if not url.startswith(("http://", "https://")):
+        raise StateError(f"{url!r} is not the address of a server: it begins with http:// or https://.")
+    return url.rstrip("/")
+
+
+def log_to_stderr(*, is_verbose: bool) -> None:
+    """Send the log to the standard error: what matters, or with `is_verbose` each request too."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if is_verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def guarded(work: Callable[[], int], program: str) -> int:
+    """Run a command; an error becomes one sentence and its exit code, never a traceback."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return Exit.CANCELLED
+    except BrokenPipeError:
+        # Whoever read our output has gone. Nothing more can be said, not even by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except HostError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return exit_code(error)
+    except Exception as error:
+        logging.getLogger(__name__).debug("internal error", exc_info=True)
+        sys.stderr.write(f"{program}: internal error: {type(error).__name__}: {error}\n")
+        return Exit.INTERNAL
+
+
+def exit_code(error: HostError) -> Exit:
+    """Return the exit code that stands for an error."""
+    if isinstance(error, UnauthorisedError):
+        return Exit.UNAUTHORISED
+    if isinstance(error, AlreadyRunningError):
+        return Exit.ANOTHER_INSTANCE
+    if isinstance(error, CallError):
+        return Exit.UNAVAILABLE
+    return Exit.USAGE

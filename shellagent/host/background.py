@@ -1,0 +1,133 @@
+"""The local agent as a process in the background: who it is, started and stopped by pid and create time."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from shellagent.host.errors import HostError, StateError
+from shellagent.host.facts import PRODUCT
+from shellagent.host.state import StateFolder, write_durably
+
+START_SECONDS: Final = 15.0
+LOOK_EVERY_SECONDS: Final = 0.05
+LOG_TAIL_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The process that a PID file names, found alive with the create time that is written there."""
+
+    pid: int
+    create_time: float
+    url: str
+
+    def is_alive(self) -> bool:
+        """Return whether this very process still runs."""
+        return _matches(self.pid, self.create_time)
+
+
+def note_own_process(state: StateFolder, url: str) -> None:
+    """Write the PID file for this process, which holds the state folder."""
+    content = {"pid": os.getpid(), "create_time": psutil.Process().create_time(), "url": url}
+    write_durably(state.pid_file, json.dumps(content).encode())
+
+
+def forget_own_process(state: StateFolder) -> None:
+    """Remove the PID file."""
+    state.pid_file.unlink(missing_ok=True)
+
+
+def find(state: StateFolder) -> Known | None:
+    """Return the running local agent of a state folder, or None. A stale or damaged PID file counts as none."""
+    try:
+        data = json.loads(state.pid_file.read_text())
+        known = Known(int(data["pid"]), float(data["create_time"]), str(data["url"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if known.is_alive() else None
+
+
+def start(state: StateFolder, arguments: Sequence[str]) -> Known:
+    """Start `runlocalagent` in the background, its output in the log file. Raises HostError where it ends at once."""
+    state.create()
+    command = [sys.executable, str(PRODUCT / "manage.py"), "runlocalagent", "--state-dir", str(state.path), *arguments]
+    descriptor = os.open(state.log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    begun_at = os.fstat(descriptor).st_size
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as error:
+        raise StateError(f"The local agent could not be started: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise HostError(
+                _last_words(state.log_file, begun_at) or f"It ended at once with code {process.returncode}."
+            )
+        known = find(state)
+        if known is not None and known.pid == process.pid:
+            return known
+        time.sleep(LOOK_EVERY_SECONDS)
+    raise HostError(f"The local agent did not come up in {START_SECONDS:.0f} s; see {state.log_file}.")
+
+
+def stop(known: Known, *, timeout_seconds: float) -> bool:
+    """Send TERM and wait for the end. Returns False where it still runs then. Raises HostError for another's process."""
+    try:
+        if known.is_alive():
+            os.kill(known.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    except PermissionError as error:
+        raise HostError(f"Process {known.pid} belongs to another user.") from error
+    deadline = time.monotonic() + timeout_seconds
+    while known.is_alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY_SECONDS)
+    return True
+
+
+def last_line(log_file: Path) -> str:
+    """Return the last line of the log, empty where there is none."""
+    lines = _tail(log_file, 0).splitlines()
+    return lines[-1] if lines else ""
+
+
+def _last_words(log_file: Path, begun_at: int) -> str:
+    lines = [line for line in _tail(log_file, begun_at).splitlines() if line.strip()]
+    return lines[-1].removeprefix("runlocalagent: ") if lines else ""
+
+
+def _tail(log_file: Path, begun_at: int) -> str:
+    with contextlib.suppress(OSError), log_file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        stream.seek(max(begun_at, size - LOG_TAIL_BYTES))
+        return stream.read(LOG_TAIL_BYTES).decode(errors="replace")
+    return ""
+
+
+def _matches(pid: int, create_time: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - create_time) < 0.02 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,223 @@
+"""`manage.py localagent`: enrol this machine, start, stop and look at its local agent, and ask for a command."""
+
+import argparse
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from shellagent import protocol
+from shellagent.host import background, executing, facts
+from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_stderr, server_url, state_folder
+from shellagent.host.client import Client
+from shellagent.host.console import without_escapes
+from shellagent.host.errors import DeclinedError, StateError, UnauthorisedError, UnavailableError
+from shellagent.host.state import Enrolment, StateFolder, read_secret, take_key
+
+PROGRAM: Final = "localagent"
+CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
+STOP_SECONDS: Final = 60.0
+
+EXAMPLES: Final = """\
+  ATOM_ENROL_CODE=ate_... manage.py localagent enroll --backend-url https://atom.example.com
+  manage.py localagent start --concurrency 4
+  manage.py localagent status --json
+  manage.py localagent execute "ls -l" --directory /tmp --agent autonomous
+  manage.py localagent stop"""
+EXECUTE_EXAMPLES: Final = """\
+  manage.py localagent execute "ls -l" --directory /tmp --agent autonomous
+  ATOM_KEY=ata_... manage.py localagent execute "git status" --directory ~/project --json
+
+exit codes: the command's own (128 + n for a signal); 75 still pending or queued; 77 denied, rejected, refused or
+expired; 124 timed out; 130 cancelled or aborted; 3 the key is refused; 64 usage; 69 no host or server; 70 lost"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    log_to_stderr(is_verbose=options.verbose)
+    work: Callable[[argparse.Namespace], int] = options.work
+    return guarded(lambda: work(options), f"{PROGRAM} {options.action}")
+
+
+def parser() -> Parser:
+    """Return the command's parser."""
+    made = Parser(prog=f"manage.py {PROGRAM}", description="The local agent of this machine.", examples=EXAMPLES)
+    actions = made.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, work: Callable[[argparse.Namespace], int], text: str, examples: str = "") -> Parser:
+        added: Parser = actions.add_parser(name, help=text, description=text, examples=examples)
+        added.set_defaults(work=work)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        added.add_argument("--verbose", action="store_true", help="log each request")
+        add_server(added)
+        return added
+
+    enrol = action("enroll", _enrol, "Trade a one-use code for this host's key and keep it in the state folder.")
+    enrol.epilog = (
+        f"The code comes from {CODE_VARIABLE}, from --code-file, or from the standard input; never from here."
+    )
+    enrol.add_argument("--code-file", type=Path, metavar="FILE", help="an owner-only file with the code")
+    enrol.add_argument("--name", default="", help="a name for this host; by default the one its code was made for")
+    enrol.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    start = action("start", _start, "Start the local agent in the background.")
+    start.add_argument("--concurrency", metavar="N", help="sessions at once")
+    start.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    action("status", _status, "Say whether it runs, what it last said, and what the server says of it.")
+    stop = action("stop", _stop, "Stop it: what runs is waited for.")
+    stop.add_argument("--timeout", type=float, default=STOP_SECONDS, metavar="SECONDS", help="how long to wait; 60")
+    execute = action("execute", executing.execute, "Ask for a command, wait, and exit as it did.", EXECUTE_EXAMPLES)
+    _add_execute(execute)
+    return made
+
+
+def _add_execute(execute: Parser) -> None:
+    execute.add_argument("command", help="one line of text")
+    execute.add_argument("--directory", metavar="DIR", help="the working directory on the host")
+    execute.add_argument("--agent", metavar="NAME", help="whose key of credentials.json to use, such as autonomous")
+    execute.add_argument("--timeout", type=int, metavar="N", help="seconds that the command may run, 1 to 300")
+    execute.add_argument("--reason", metavar="TEXT", help="why, for whoever approves it")
+    execute.add_argument("--on-host", metavar="NAME", help="the host to run on, where the agent may use several")
+    execute.add_argument(
+        "--wait", type=float, default=45.0, metavar="SECONDS", help="how long to wait for an approval or the host; 45"
+    )
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    state.create()
+    known = background.find(state)
+    if known is not None:
+        raise StateError(f"The local agent runs with this state folder (pid {known.pid}). Stop it first.")
+    code = _code(options)
+    if not code.startswith("ate_"):
+        raise StateError("That is not an enrolment code: one begins with ate_, lasts 10 minutes and works once.")
+    url = server_url(options, state.enrolment())
+    client = Client(url, code)
+    try:
+        described = facts.host_facts(state, facts.scratch_folder(options.scratch))
+        answer = client.enrol(protocol.EnrolRequest(protocol.VERSION, options.name, described))
+    finally:
+        client.close()
+    state.enrol(Enrolment(url=url, host_id=answer.host_id, name=answer.name), answer.key)
+    _say(
+        options,
+        {"host_id": answer.host_id, "name": answer.name, "url": url, "state_dir": str(state.path)},
+        f"This machine is the host {answer.name} of {url}. Its key is in {state.key_file}, which only you can read.",
+    )
+    return Exit.OK
+
+
+def _code(options: argparse.Namespace) -> str:
+    code = take_key(CODE_VARIABLE)
+    if code:
+        return code
+    if options.code_file:
+        return read_secret(options.code_file, missing=f"{options.code_file} does not exist.")
+    if sys.stdin.isatty():
+        return getpass.getpass("Enrolment code: ").strip()
+    return sys.stdin.readline().strip()
+
+
+def _start(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    known = background.find(state)
+    is_new = known is None
+    if known is None:
+        url = server_url(options, state.enrolment())
+        arguments = ["--backend-url", url]
+        for name in ("concurrency", "scratch"):
+            value = getattr(options, name)
+            if value is not None:
+                arguments += [f"--{name}", str(value)]
+        if options.verbose:
+            arguments.append("--verbose")
+        known = background.start(state, arguments)
+    result = {"pid": known.pid, "url": known.url, "is_new": is_new, "log": str(state.log_file)}
+    verb = "runs" if is_new else "already runs"
+    _say(options, result, f"The local agent {verb} with pid {known.pid}; its log is {state.log_file}.")
+    return Exit.OK
+
+
+def _stop(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    known = background.find(state)
+    if known is None:
+        _say(options, {"was_running": False, "is_running": False}, "The local agent does not run.")
+        return Exit.OK
+    is_gone = background.stop(known, timeout_seconds=options.timeout)
+    result = {"was_running": True, "is_running": not is_gone, "pid": known.pid}
+    if not is_gone:
+        _say(options, result, f"Process {known.pid} still waits for what runs. Stop it again to abort that.")
+        return Exit.WAITING
+    _say(options, result, "The local agent has stopped.")
+    return Exit.OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    known = background.find(state)
+    enrolment = state.enrolment()
+    url = known.url if known is not None else server_url(options, enrolment)
+    result: dict[str, Any] = {
+        "is_running": known is not None,
+        "pid": known.pid if known else None,
+        "running_seconds": int(time.time() - known.create_time) if known else None,
+        "host_id": enrolment.host_id or None,
+        "name": enrolment.name or None,
+        "url": url,
+        "state_dir": str(state.path),
+        "spool": _count(state.spool, "*.json"),
+        "journal": _count(state.journal, "*.json"),
+        "last_log_line": without_escapes(background.last_line(state.log_file)) or None,
+        "server": _ask_server(state, url),
+    }
+    _say(options, result, _status_text(result))
+    return Exit.OK if known is not None else Exit.UNAVAILABLE
+
+
+def _status_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"local agent: runs with pid {result['pid']} since {result['running_seconds']} s"
+        if result["is_running"]
+        else "local agent: does not run; start it with `manage.py localagent start`",
+        f"host:        {result['name'] or 'not enrolled'}" + (f" ({result['host_id']})" if result["host_id"] else ""),
+        f"server:      {result['url']}: {result['server']}",
+        f"running:     {result['journal']} sessions, {result['spool']} results wait for the server",
+    ]
+    if result["last_log_line"]:
+        lines.append(f"last line:   {result['last_log_line']}")
+    return "\n".join(lines)
+
+
+def _ask_server(state: StateFolder, url: str) -> str:
+    """Return in a few words whether the server answers and takes the key, without a side effect."""
+    try:
+        key = state.key()
+    except StateError as error:
+        return f"not asked: {error}"
+    client = Client(url, key)
+    try:
+        # No starts: a call that is checked like any other and changes nothing.
+        client.start(protocol.StartRequest(protocol.VERSION, "", ()))
+    except UnavailableError as error:
+        return f"down: {error}"
+    except UnauthorisedError as error:
+        return f"refuses the key: {error}"
+    except DeclinedError as error:
+        return f"answers, with trouble: {error}"
+    finally:
+        client.close()
+    return "answers and knows this host"
+
+
+def _count(folder: Path, pattern: str) -> int:
+    return sum(1 for file in folder.glob(pattern) if not file.name.startswith("."))
+
+
+def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    sys.stdout.write((json.dumps(result) if options.json else text) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,138 @@
+"""The process around the loop: its threads, its signals, its watchdog and its end."""
+
+import logging
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from shellagent.host.arguments import Exit, exit_code
+from shellagent.host.backoff import Backoff
+from shellagent.host.errors import CallError, ConflictError, UnauthorisedError, UnavailableError, UpgradeRequiredError
+from shellagent.host.loop import Loop
+from shellagent.protocol import Reason
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 1.0
+#: A poll is bounded by its hold and its time limits, far below this.
+STALL_SECONDS: Final = 120.0
+FAILURES_IN_A_ROW: Final = 5
+
+
+class Process:
+    """Runs a loop until it is told to end: the first TERM or INT waits for what runs, the second aborts it."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._signals = 0
+        self._exit: Exit | None = None
+        self._is_over = threading.Event()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self) -> Exit:
+        """Run until the end and return the exit code. To be called in the main thread."""
+        with self._signals_taken():
+            for work, name in ((self._claim, "claim"), (self._watch, "watch")):
+                threading.Thread(target=work, name=name, daemon=True).start()
+            self._attend()
+        return self._end()
+
+    def run_once(self) -> Exit:
+        """Take what waits now, run it to its end, deliver, and return the exit code."""
+        with self._signals_taken():
+            self.loop.step(hold_seconds=0)
+            self.loop.draining.set()
+            self._attend()
+        return self._end()
+
+    def _attend(self) -> None:
+        """Keep an eye on everything, until the end is due and nothing runs."""
+        loop, has_aborted = self.loop, False
+        while True:
+            if (self._signals or self._exit is not None) and not loop.draining.is_set():
+                loop.draining.set()
+                count = len(loop.running_sessions())
+                loop.say(f"stopping: waiting for {count} running; a second signal aborts them" if count else "stopping")
+            if not has_aborted and (self._signals > 1 or self._exit is Exit.UNAUTHORISED):
+                has_aborted = True
+                loop.abort_all(Reason.AGENT_STOP)
+            if loop.draining.is_set() and loop.is_idle():
+                return
+            loop.deliver()
+            self._check_stall()
+            ready, _, _ = select.select([self._wake_read], [], [], 0.05 if loop.draining.is_set() else TICK_SECONDS)
+            if ready:
+                os.read(self._wake_read, 64)
+
+    def _end(self) -> Exit:
+        self._is_over.set()
+        if self._exit is None and self.loop.is_connected:
+            self.loop.farewell()
+        self.loop.close()
+        if self.loop.spool.depth:
+            self.loop.say(f"{self.loop.spool.depth} results wait in the spool and go out at the next start")
+        return self._exit or Exit.OK
+
+    def _check_stall(self) -> None:
+        silent = self.loop.clock() - self.loop.last_step
+        if silent > STALL_SECONDS:
+            self.loop.say(f"the loop has not moved for {silent:.0f} s; ending so that it can be started anew")
+            # Threads that hang would keep an orderly exit from ending too.
+            os._exit(Exit.STALLED)
+
+    def _claim(self) -> None:
+        backoff, failures = Backoff(), 0
+        while not self._is_over.is_set():
+            try:
+                self.loop.step()
+                failures = 0
+                backoff.reset()
+            except (UnauthorisedError, ConflictError, UpgradeRequiredError) as error:
+                self.loop.say(str(error))
+                self._finish(Exit.ANOTHER_INSTANCE if isinstance(error, ConflictError) else exit_code(error))
+                return
+            except CallError as error:
+                logger.info("Poll: %s", error)
+                wait = backoff.next()
+                if isinstance(error, UnavailableError):
+                    wait = max(wait, error.retry_after_seconds)
+                self._is_over.wait(wait)
+            except Exception:
+                logger.exception("The loop met an error of its own")
+                failures += 1
+                if failures >= FAILURES_IN_A_ROW:
+                    self._finish(Exit.INTERNAL)
+                    return
+                self._is_over.wait(backoff.next())
+
+    def _watch(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                self.loop.watch_step()
+            except CallError as error:
+                logger.info("Poll: %s", error)
+                self._is_over.wait(TICK_SECONDS)
+
+    def _finish(self, code: Exit) -> None:
+        self._exit = code
+        os.write(self._wake_write, b"x")
+
+    @contextmanager
+    def _signals_taken(self) -> Iterator[None]:
+        def note(_number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, note) for number in numbers}
+        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)

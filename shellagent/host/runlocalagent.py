@@ -1,0 +1,153 @@
+"""`manage.py runlocalagent`: the local agent in the foreground."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shellagent import protocol
+from shellagent.host import background, console, facts, tree
+from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, server_url, state_folder
+from shellagent.host.client import Client, product_version
+from shellagent.host.environment import search_path
+from shellagent.host.errors import StateError
+from shellagent.host.journal import Journal, Spool
+from shellagent.host.loop import Loop
+from shellagent.host.process import Process
+from shellagent.host.runner import Runner
+from shellagent.host.sandbox import Sandbox
+from shellagent.host.slots import Slots, temporary_folder
+from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key
+
+PROGRAM = "runlocalagent"
+DEFAULT_CONCURRENCY = 2
+MOST_CONCURRENCY = 256
+
+DESCRIPTION = """\
+Run the local agent in the foreground: it polls the server, runs what governance has decided may run on this machine,
+and reports. Its key comes from ATOM_HOST_KEY or from the state folder, where `localagent enroll` puts it.
+The first Ctrl-C (or TERM) waits for what runs, the second aborts it."""
+EXAMPLES = """\
+  manage.py runlocalagent
+  manage.py runlocalagent --backend-url https://atom.example.com --concurrency 4
+  ATOM_HOST_KEY=ath_... manage.py runlocalagent --state-dir /var/lib/atom --once
+
+exit codes: 0 clean, 3 the key is refused, 4 another instance runs, 5 stalled, 64 usage, 69 no server, 70 internal"""
+
+
+def main(arguments: Sequence[str], *, is_own_process: bool = False) -> int:
+    """Run the command. `is_own_process` says that this process is there for nothing else."""
+    options = parser().parse_args(arguments)
+    log_to_stderr(is_verbose=options.verbose)
+    if is_own_process:
+        conceal_key(KEY_VARIABLE)
+    return guarded(lambda: _run(options, is_own_process=is_own_process), PROGRAM)
+
+
+def parser() -> Parser:
+    """Return the command's parser."""
+    made = Parser(prog=f"manage.py {PROGRAM}", description=DESCRIPTION, examples=EXAMPLES)
+    add_server(made)
+    made.add_argument(
+        "--concurrency",
+        type=_concurrency,
+        default=DEFAULT_CONCURRENCY,
+        metavar="N",
+        help="sessions at once, 2 by default",
+    )
+    made.add_argument(
+        "--scratch", metavar="DIR", help="where sessions without a directory run; by default ATOM_SCRATCH, else a cache"
+    )
+    made.add_argument("--once", action="store_true", help="run what waits now, deliver the results, and end")
+    made.add_argument("--verbose", action="store_true", help="log each request")
+    return made
+
+
+def _concurrency(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if not 1 <= number <= MOST_CONCURRENCY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_CONCURRENCY}")
+    return number
+
+
+def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
+    state = state_folder(options)
+    state.create()
+    state.lock()
+    try:
+        enrolment = state.enrolment()
+        url = server_url(options, enrolment)
+        key = state.key()
+        scratch = facts.scratch_folder(options.scratch)
+        _make_scratch(scratch)
+        if is_own_process:
+            tree.adopt_orphans()
+            tree.hide_memory()
+        background.note_own_process(state, url)
+        loop = build_loop(state, enrolment, Client(url, key), scratch=scratch, concurrency=options.concurrency)
+        _warn(loop, is_root=loop.facts.is_root)
+        lost = loop.recover(tree.end_survivors)
+        if lost:
+            loop.say(f"{lost} sessions were running when the local agent last ended: reported as lost, not run again")
+        process = Process(loop)
+        return process.run_once() if options.once else process.run()
+    finally:
+        background.forget_own_process(state)
+        state.unlock()
+
+
+def build_loop(state: StateFolder, enrolment: Enrolment, client: Client, *, scratch: Path, concurrency: int) -> Loop:
+    """Put a host process together; probes the sandbox on the way. Raises StateError where a folder cannot be made."""
+    slots = Slots(concurrency, temporary_folder(state.path))
+    try:
+        slots.create()
+    except OSError as error:
+        raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
+    sandbox = Sandbox(tool_roots=enrolment.path)
+    sandbox.probe(state.path)
+    known = facts.host_facts(state, scratch)
+    runner = Runner(
+        host_id=enrolment.host_id,
+        scratch=str(scratch),
+        user=known.user,
+        sandbox=sandbox,
+        protected=known.protected,
+        path=search_path(enrolment.path),
+    )
+    boot = boot_id()
+    return Loop(
+        client=client,
+        runner=runner,
+        journal=Journal(state.journal, boot),
+        spool=Spool(state.spool),
+        slots=slots,
+        instance_id=state.instance_id(),
+        boot_id=boot,
+        facts=known,
+        version=product_version(),
+        say=console.say,
+    )
+
+
+def _make_scratch(scratch: Path) -> None:
+    try:
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"The scratch folder {scratch} cannot be made: {error.strerror}. Give --scratch.") from error
+
+
+def _warn(loop: Loop, *, is_root: bool) -> None:
+    protections = loop.runner.sandbox.protections
+    lines = [
+        f"Atom Local Agent {loop.version}, protocol {protocol.VERSION}: {loop.facts.hostname} for {loop.client.url}",
+        "WARNING: it runs commands of AI agents on this machine, with access to this machine's files.",
+        "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
+        "All of it is audited on the server.",
+        f"protections: {', '.join(protections) if protections else 'NONE. No sandbox works on this machine'}",
+        f"sessions at once: {loop.slots.count}; scratch folder: {loop.runner.scratch}",
+    ]
+    if is_root:
+        lines.insert(1, "WARNING: IT RUNS AS ROOT, AND SO DO THE COMMANDS. Use a user of its own, without rights.")
+    for line in lines:
+        loop.say(line)
+    sys.stderr.flush()
