@@ -5,7 +5,12 @@ that sleeps. docs/how-to/deploy.md shows it behind TLS.
 """
 
 import os
+import signal
+import threading
+import warnings
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 _is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
 
@@ -25,3 +30,20 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 control_socket_disable = True
 loglevel = os.environ.get("ATOM_WEB_LOG_LEVEL") or "warning"
 proc_name = "atom-local-agent"
+
+# WhiteNoise serves the files of the packages by itself; collecting them into a folder is a choice.
+warnings.filterwarnings("ignore", message="No directory at")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let held requests answer as soon as the worker is told to stop: else each stop would wait for the longest."""
+    from shellagent import wake  # noqa: PLC0415 - Django is set up only now
+
+    stop = worker.handle_exit
+
+    def close(number: int, frame: FrameType | None) -> None:
+        # In a thread: a lock that the interrupted code holds would be waited for without end here.
+        threading.Thread(target=wake.close, name="close", daemon=True).start()
+        stop(number, frame)
+
+    signal.signal(signal.SIGTERM, close)

@@ -29,7 +29,7 @@ def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> Shell
         while has_place:
             bell.clear()
             has_ended = queries.session_status(session.pk) in TERMINAL
-            remaining = deadline - time.monotonic()
+            remaining = wake.remaining_seconds(deadline)
             if has_ended or remaining <= 0:
                 break
             wake.release_connection()

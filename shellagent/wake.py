@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _lock = threading.Lock()
 _waiters: dict[str, list[threading.Event]] = {}
 _listener: threading.Thread | None = None
+_closing = threading.Event()
 
 
 def host_channel(host_id: int) -> str:
@@ -54,6 +55,19 @@ def listening(name: str) -> Iterator[threading.Event]:
             _waiters[name].remove(event)
             if not _waiters[name]:
                 del _waiters[name]
+
+
+def remaining_seconds(deadline: float) -> float:
+    """Return how long a held request may wait still: not at all once this process is about to stop."""
+    return 0.0 if _closing.is_set() else deadline - time.monotonic()
+
+
+def close() -> None:
+    """Let every held request answer now, because this process is about to stop."""
+    _closing.set()
+    with _lock:
+        names = tuple(_waiters)
+    _ring(*names)
 
 
 def release_connection() -> None:

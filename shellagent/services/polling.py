@@ -34,7 +34,7 @@ def host_poll(*, host: Host, request: PollRequest) -> PollAnswer:
         while True:
             bell.clear()
             answer = _answer(host, request, hold)
-            remaining = deadline - time.monotonic()
+            remaining = wake.remaining_seconds(deadline)
             if answer.cancel or answer.sessions or answer.desired_state != known or remaining <= 0:
                 break
             wake.release_connection()
