@@ -1,4 +1,4 @@
-"""Settings. Everything that differs between installations comes from the environment; docs/reference/settings.md lists it."""
+"""Settings. What differs between installations comes from the environment; docs/reference/settings.md lists it."""
 
 import os
 import sys

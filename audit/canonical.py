@@ -36,10 +36,7 @@ def _check(value: object) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise CanonicalError(f"text with a lone surrogate at {error.start}") from error
+        _check_text(value)
     elif isinstance(value, int):
         if abs(value) > MAX_INTEGER:
             raise CanonicalError("integers must be below 2**53")
@@ -53,3 +50,10 @@ def _check(value: object) -> None:
             _check(item)
     else:
         raise CanonicalError(f"{type(value).__name__} has no canonical JSON form")
+
+
+def _check_text(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise CanonicalError(f"text with a lone surrogate at {error.start}") from error

@@ -26,8 +26,8 @@ def append_only_triggers(databases: Sequence[str] | None = None, **_kwargs: Any)
             found.append(
                 Error(
                     f"The audit trail can be changed: {', '.join(absent)} missing or disabled.",
-                    hint="Somebody removed them. Find out who, keep a copy of the database, and install them again from "
-                    "audit/triggers.py.",
+                    hint="Somebody removed them. Find out who, keep a copy of the database, and install them again "
+                    "from audit/triggers.py.",
                     id="audit.E001",
                 )
             )

@@ -43,7 +43,7 @@ def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tu
     quote = connection.ops.quote_name
     columns = ", ".join(quote(field.column) for field in fields)
     known = " ON CONFLICT DO NOTHING" if ignore_known else ""
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ROWS{known}", fields
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ROWS{known}", fields  # noqa: S608
 
 
 class Prepared:

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (the table's name is the only thing put into this SQL, and it is a constant)
 """The database's own refusal to change or remove an audit event, for both databases."""
 
 from django.db.backends.base.base import BaseDatabaseWrapper

@@ -1,7 +1,7 @@
 """The host's side of the protocol. The bodies are `shellagent.protocol`'s messages."""
 
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.utils.decorators import method_decorator
@@ -45,8 +45,7 @@ class HostView(APIView):
     def host(self) -> Host:
         """Return the host that is calling."""
         caller: Any = self.request.user
-        assert isinstance(caller, HostCaller)
-        return caller.host
+        return cast(HostCaller, caller).host
 
 
 def message(request: Request, kind: type[Message]) -> Message:
