@@ -113,20 +113,23 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
 
 
 def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
-    if isinstance(error, ProblemError):
-        return error, {}
+    problem: ProblemError | None = None
     if isinstance(error, exceptions.APIException):
         return _from_framework(error)
-    if isinstance(error, ProtocolError | ValidationError):
-        return InvalidError("; ".join(error.messages) if isinstance(error, ValidationError) else str(error)), {}
-    if isinstance(error, Http404):
-        return NotFoundError(), {}
-    if isinstance(error, PermissionDenied):
-        return ForbiddenError(), {}
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, ProblemError):
+        problem = error
+    elif isinstance(error, ValidationError):
+        problem = InvalidError("; ".join(error.messages))
+    elif isinstance(error, ProtocolError):
+        problem = InvalidError(str(error))
+    elif isinstance(error, Http404):
+        problem = NotFoundError()
+    elif isinstance(error, PermissionDenied):
+        problem = ForbiddenError()
+    elif isinstance(error, OperationalError | InterfaceError):
         logger.error("the database is not available: %s", error)
-        return UnavailableError(), {}
-    return None, {}
+        problem = UnavailableError()
+    return problem, {}
 
 
 _FROM_FRAMEWORK: dict[int, type[ProblemError]] = {

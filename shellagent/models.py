@@ -154,11 +154,11 @@ class ShellSession(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     status = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Status])
-    #: Order in the host's queue: microseconds since 1970 at creation. Not the primary key, whose scan a planner prefers.
+    #: Order in the host's queue: microseconds since 1970. Not the primary key, whose scan a planner prefers.
     queue_key = models.BigIntegerField()
     event_seq = models.PositiveIntegerField(default=0)
 
-    # No index of their own on these four: the composite ones below serve agent and host, and nothing asks by the others.
+    # No index of their own: the composite ones below serve agent and host, and nothing asks by the requester.
     agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="sessions", db_index=False)
     agent_label = models.CharField(max_length=60)
     maturity = models.CharField(max_length=12)

@@ -71,7 +71,7 @@ def close() -> None:
 
 
 def release_connection() -> None:
-    """Give the database connection back before a wait, where connections are pooled, so that a held request has none."""
+    """Give the database connection back before a wait, where connections are pooled."""
     if connection.settings_dict.get("OPTIONS", {}).get("pool") and not connection.in_atomic_block:
         connection.close()
 

@@ -46,7 +46,7 @@ def session_approve(
 
 
 def session_reject(*, session: ShellSession, approver: User, reason: str, address: str | None = None) -> ShellSession:
-    """Reject a pending session. The agent gets the reason. Raises as `session_approve` does, and for an empty reason."""
+    """Reject a pending session; the agent gets the reason. Raises as `session_approve` does, and without a reason."""
     if not reason.strip():
         raise InvalidError("Say why you reject it: the agent gets your reason.", field="reason")
     _check_approver(session, approver)
@@ -54,7 +54,7 @@ def session_reject(*, session: ShellSession, approver: User, reason: str, addres
     now = timezone.now()
     with transaction.atomic():
         locked = _pending(session)
-        _approval(locked, "reject", approver, reason, address, now)
+        _approval(session=locked, decision="reject", approver=approver, reason=reason, address=address, now=now)
         _moved_or_raise(
             sessions_move(
                 ShellSession.objects.filter(pk=locked.pk),
@@ -140,7 +140,7 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
     if digest != session.digest:
         session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=actor, data=data, digest=digest, **decided)
         return False
-    _approval(session, "approve", approver, reason, address, now)
+    _approval(session=session, decision="approve", approver=approver, reason=reason, address=address, now=now)
     moved = sessions_move(
         only,
         Status.QUEUED,
@@ -156,7 +156,7 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
 
 
 def _approval(
-    session: ShellSession, decision: str, approver: User, reason: str, address: str | None, now: datetime
+    *, session: ShellSession, decision: str, approver: User, reason: str, address: str | None, now: datetime
 ) -> None:
     Approval.objects.create(
         session=session,

@@ -69,7 +69,7 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
     for session in candidates:
         session.host = host
         if session.pk not in stored:
-            _move_away(session, Status.DENIED, host, {"why": "erased"}, now, "The command was erased.")
+            _move_away(session, Status.DENIED, {"why": "erased"}, now, "The command was erased.")
             continue
         request, spec = stored[session.pk]
         if session.agent_id not in of_now:
@@ -101,27 +101,25 @@ def _decide_again(
         "digest": digest,
     }
     if decision.outcome is Outcome.DENY:
-        _move_away(session, Status.DENIED, session.host, data, now, decision.explanation, **decided)
+        _move_away(session, Status.DENIED, data, now, decision.explanation, **decided)
         return None
     standing = Approval.objects.filter(session=session, decision="approve", voided_at=None)
     if decision.outcome is Outcome.ASK and not standing.filter(digest=digest).exists():
         standing.update(voided_at=now)
         detail = "A person has to approve it: the rules, the agent's maturity or the host changed since."
-        _move_away(session, Status.PENDING, session.host, data, now, detail, **decided)
+        _move_away(session, Status.PENDING, data, now, detail, **decided)
         return None
     ShellSession.objects.filter(pk=session.pk).update(**decided)
     session.digest = digest
     return Spec.of(decision)
 
 
-def _move_away(
-    session: ShellSession, to: Status, host: Host, data: Data, now: datetime, detail: str, **columns: object
-) -> None:
+def _move_away(session: ShellSession, to: Status, data: Data, now: datetime, detail: str, **columns: object) -> None:
     if to is Status.PENDING:
         columns |= {"expires_at": now + timedelta(seconds=limits.PENDING_SECONDS), "approval_required": True}
     else:
         columns["finished_at"] = now
-    actor: Party = host_party(host)
+    actor: Party = host_party(session.host)
     sessions_move(
         [session.pk],
         to,

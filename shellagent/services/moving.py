@@ -48,7 +48,7 @@ def sessions_move(
         moved = sessions.move(to, states, **columns)
     else:
         moved = ShellSession.objects.move_ids(sessions, to, states, **columns)
-    _tell([_event(to.tag, actor, session_id, seq, str(to), data) for session_id, seq in moved])
+    _tell([_event((session_id, seq), to.tag, actor, str(to), data) for session_id, seq in moved])
     return [session_id for session_id, _seq in moved]
 
 
@@ -61,7 +61,7 @@ def sessions_move_each(moves: Sequence[Move], *, actor: Party) -> set[UUID]:
     for move in moves:
         states = sources_of(move.to) if move.sources is None else move.sources
         for session_id, seq in ShellSession.objects.move_ids([move.session_id], move.to, states, **move.columns):
-            events.append(_event(move.to.tag, actor, session_id, seq, str(move.to), move.data))
+            events.append(_event((session_id, seq), move.to.tag, actor, str(move.to), move.data))
     _tell(events)
     return {event.session_id for event in events if event.session_id}
 
@@ -74,11 +74,12 @@ def _tell(events: Sequence[Event]) -> None:
 
 def session_note(session_id: UUID, tag: Tag, *, actor: Party, data: Data | None = None, **columns: Any) -> bool:
     """Write an event of a session that changes no state. Returns False where there is no such session."""
-    for moved_id, seq in ShellSession.objects.filter(pk=session_id).number(**columns):
-        record(_event(tag, actor, moved_id, seq, "", data))
+    for numbered in ShellSession.objects.filter(pk=session_id).number(**columns):
+        record(_event(numbered, tag, actor, "", data))
         return True
     return False
 
 
-def _event(tag: Tag, actor: Party, session_id: UUID, seq: int, outcome: str, data: Data | None) -> Event:
+def _event(numbered: tuple[UUID, int], tag: Tag, actor: Party, outcome: str, data: Data | None) -> Event:
+    session_id, seq = numbered
     return Event(tag, actor, session_party(session_id), outcome, data or {}, session_id, seq)

@@ -84,7 +84,7 @@ def _arrived(host: Host, request: PollRequest) -> None:
 
 
 def _seen(host: Host, changed: Iterable[str] = ()) -> None:
-    """Keep what the host reported, and when. A write only where something changed or the last one is some seconds old."""
+    """Keep what the host reported, and when. Writes where something changed or the last write is seconds old."""
     now = timezone.now()
     is_recent = host.last_seen_at and now - host.last_seen_at < timedelta(seconds=limits.SEEN_EVERY_SECONDS)
     if changed or not is_recent:

@@ -28,7 +28,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
         for start in request.starts:
             session = known.get(start.id)
             if session is None:
-                answers[start.id] = StartGrant(start.id, GrantStatus.STALE_DECISION, detail="No such session here.")
+                answers[start.id] = _stale(start, "This host has no such session.")
                 continue
             if session.agent_id not in of_now:
                 of_now[session.agent_id] = Circumstances.of(
@@ -73,10 +73,8 @@ def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGr
         return StartGrant(start.id, GrantStatus.ALREADY_GRANTED, detail="Another start key was granted.")
     if session.status == Status.CANCELLED:
         return StartGrant(start.id, GrantStatus.CANCELLED, detail="It was cancelled before it started.")
-    if session.status != Status.CLAIMED:
-        return StartGrant(start.id, GrantStatus.STALE_DECISION, detail=f"It is {session.status} now.")
-    if session.digest != start.digest:
-        return StartGrant(start.id, GrantStatus.STALE_DECISION, detail="The digest is not the one that was decided.")
+    if session.status != Status.CLAIMED or session.digest != start.digest:
+        return _stale(start, f"It is {session.status} now, with the digest {session.digest}.")
     if session.circumstances != circumstances:
         # Back in the queue, the next claim decides again.
         sessions_move(
