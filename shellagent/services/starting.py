@@ -87,7 +87,9 @@ def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGr
             lease_expires_at=None,
         )
         wake.ring_on_commit(wake.host_channel(session.host_id))
-        return StartGrant(
-            start.id, GrantStatus.STALE_DECISION, detail="The rules or the agent changed since the claim."
-        )
+        return _stale(start, "The rules or the agent changed since the claim.")
     return None
+
+
+def _stale(start: Start, detail: str) -> StartGrant:
+    return StartGrant(start.id, GrantStatus.STALE_DECISION, detail=detail)
