@@ -41,6 +41,8 @@ class Reading:
     """What one command does, as far as the tables know. `entry` is None for a program that is not in them."""
 
     entry: Entry | None = None
+    #: The program and its subcommands, as in `git log`.
+    title: str = ""
     tokens: list[Token] = field(default_factory=list)
     paths: list[PathUse] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -78,7 +80,7 @@ def _guess_paths(reading: Reading, word: str) -> None:
     """Note every path that a word of unknown meaning may hold: whole, behind `=`, `@` or `:`, or glued to an option."""
     if word.startswith("/"):
         reading.paths.append(PathUse(word, Access.WRITE))
-    pieces = [word.partition(separator)[2] for separator in "=@:"]
+    pieces = [word.partition(separator)[2] for separator in "=@:<"]
     pieces += [word[max(0, word.find("/")) :], word[2:] if word.startswith("-") else word]
     reading.paths += [
         PathUse(piece, Access.READ, is_guess=True)
@@ -96,12 +98,14 @@ class _Reader:
         self.position = 1
         self.recursion = Recursion.NONE
         self.row: tuple[Operand, ...] = ()
+        #: Reading stopped at an option that is not known, so operands may be missing.
+        self.is_cut = False
         #: Where the operands stand among the tokens: their types are known only when all of them are.
         self.operands: list[int] = []
 
     def program(self, entry: Entry) -> None:
         """Read the program's name, then its arguments."""
-        self.reading.entry = entry
+        self.reading.entry, self.reading.title = entry, entry.name
         alone = entry.options.get(self.argv[1]) if len(self.argv) == 2 else None
         if alone is not None and alone.alone is not None:
             self.token(self.argv[0], "program", entry.justification, alone.alone)
@@ -112,6 +116,7 @@ class _Reader:
     def start(self, entry: Entry, word: str, role: str) -> None:
         """Read a program or a subcommand whose name was just met."""
         self.reading.entry = entry
+        self.reading.title = self.argv[0] if role == "program" else f"{self.reading.title} {word}"
         self.token(word, role, entry.justification, entry.category)
         self.reading.has_network |= entry.has_network
         if entry.ask:
@@ -139,6 +144,7 @@ class _Reader:
                     # What an unknown option takes is not known, so the words behind it are not either.
                     _unread(self.reading, self.argv[self.position :], "is not read, because an option is not known")
                     self.position = len(self.argv)
+                    self.is_cut = True
             elif entry.subcommands:
                 self.subcommand(word, entry)
                 return
@@ -160,7 +166,9 @@ class _Reader:
         if found is not None:
             self.start(found, word, "subcommand")
             return
-        self.unknown(word, "subcommand", "unknown-subcommand", f"{entry.name} has no known subcommand {shown(word)}.")
+        self.unknown(
+            word, "subcommand", "unknown-subcommand", f"{self.reading.title} has no known subcommand {shown(word)}."
+        )
         _unread(self.reading, self.argv[self.position :], "is not read, because the subcommand is not known")
 
     def option(self, word: str, entry: Entry) -> bool:
@@ -237,7 +245,7 @@ class _Reader:
     def unknown_option(self, word: str, name: str, entry: Entry, *, takes_none: bool = False) -> bool:
         """Ask because of an option, and read nothing behind it."""
         reason = "takes no value" if takes_none else "is not listed"
-        self.unknown(word, "option", "unknown-option", f"The option {shown(name)} of {entry.name} {reason}.")
+        self.unknown(word, "option", "unknown-option", f"The option {shown(name)} of {self.reading.title} {reason}.")
         _guess_paths(self.reading, word)
         return False
 
@@ -249,8 +257,8 @@ class _Reader:
     def type_operands(self, entry: Entry) -> None:
         """Give every operand its type by its place in the row: the last one may differ, as in `cp`."""
         spare = len(self.operands) - sum(operand.least for operand in self.row)
-        if spare < 0:
-            self.find("unknown-operand", f"{entry.name} needs more operands.")
+        if spare < 0 and not self.is_cut:
+            self.find("unknown-operand", f"{self.reading.title} needs more operands.")
             self.retoken(0, self.reading.tokens[0].effect, Category.UNKNOWN)
         left = list(self.operands)
         for operand in self.row:
@@ -261,20 +269,21 @@ class _Reader:
                 # A program goes down the operands that repeat; the folder that `cp -r` copies into is not one of them.
                 depth = self.recursion if operand.is_repeated else Recursion.NONE
                 self.value(index, operand.kind, self.reading.tokens[index].text, depth)
-            if not taken and self.recursion and operand.is_repeated and operand.kind.access:
+            if not (taken or self.is_cut) and self.recursion and operand.is_repeated and operand.kind.access:
                 self.reading.paths.append(PathUse(".", operand.kind.access, self.recursion))
         for index in left:
             text = self.reading.tokens[index].text
             self.retoken(index, "is not known", Category.UNKNOWN)
-            self.find("unknown-operand", f"{entry.name} does not take the operand {shown(text)}.")
+            self.find("unknown-operand", f"{self.reading.title} does not take the operand {shown(text)}.")
             _guess_paths(self.reading, text)
 
     def value(self, index: int, kind: ValueType, text: str, recursion: Recursion) -> None:
         """Give the token at `index` the effect of a value of type `kind`."""
         token = self.reading.tokens[index]
         if kind.is_code:
-            self.retoken(index, f"is a {kind.name}, which is never read", Category.UNKNOWN)
-            self.find("never-read", f"{shown(token.text)} holds a {kind.name}, which governance never reads.")
+            what = "is code" if kind.name == "code" else "names a program to run"
+            self.retoken(index, f"{what}, which is never read", Category.UNKNOWN)
+            self.find("never-read", f"{shown(token.text)} {what}, which governance never reads.")
             _guess_paths(self.reading, text)
         elif not kind.accepts(text):
             self.retoken(index, f"is not of the type {kind.name}", Category.UNKNOWN)
@@ -284,7 +293,7 @@ class _Reader:
             self.path(index, kind.access, text, recursion)
         elif kind.name == "at-path" and text.startswith("@"):
             self.path(index, Access.READ, text[1:], Recursion.NONE)
-        elif kind.name in ("argument", "revision"):
+        elif kind.name in ("argument", "revision", "at-path"):
             _guess_paths(self.reading, text)
         if kind.category is not Category.READ or not self.reading.tokens[index].effect:
             self.retoken(index, token.effect or f"is a {kind.name}", kind.category)

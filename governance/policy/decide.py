@@ -174,7 +174,7 @@ class _Case:
         if self.question.working_directory and not self.question.working_directory.startswith("/"):
             self.add("relative-directory", Outcome.DENY, "The working directory is not an absolute path.")
         access = Access.WRITE if category is Category.BUILD else Access.READ
-        self.judge_path(PathUse(self.folder, access), "The working directory")
+        self.judge_path(PathUse(self.folder, access), f"The working directory {shown(self.folder)}")
 
     def judge_command(self, reading: Reading) -> None:
         """Judge one command's words and paths."""
@@ -184,7 +184,7 @@ class _Case:
             by_path = "; a program is named without a path" if "/" in name else ""
             self.add("not-allowlisted", outcome, f"{shown(name)} is not on the allowlist{by_path}.")
         elif reading.entry.category is Category.BLOCKED:
-            self.add("blocked", Outcome.DENY, reading.entry.justification)
+            self.add("blocked", Outcome.DENY, f"`{reading.title}` is blocked. {reading.entry.justification}")
         for finding in reading.findings:
             self.add(finding.rule, Outcome.ASK, finding.justification)
         for use in reading.paths:
@@ -195,8 +195,6 @@ class _Case:
         protection, facts = self.policy.protection, self.question.facts
         path = normalise(use.text, self.folder)
         place = subject if use.text == path else f"{subject} ({shown(path)})"
-        if use.text == path and use.text == self.folder:
-            place = f"{subject} {shown(path)}" if subject.startswith("The") else subject
         if reason := protection.reason(path, use.access, facts):
             self.add("protected-path", Outcome.DENY, f"{place} is protected. {reason}")
         elif not use.is_guess:
@@ -215,13 +213,16 @@ class _Case:
             self.opened.append(Grant(path, use.access))
 
     def judge_categories(self, categories: Iterable[Category]) -> None:
-        """Judge the row of the matrix of every category that the commands have."""
+        """Judge every category that the commands have; a milder row than that of a more severe one adds nothing."""
         maturity = self.question.maturity
+        strictest = -1
         for category in sorted(categories, key=lambda one: -one.severity):
             if category in (Category.UNKNOWN, Category.BLOCKED):
                 continue  # `not-allowlisted` and `blocked` say it more clearly
             outcome = self.policy.matrix[category, maturity]
-            self.add(f"matrix:{category}:{maturity}", outcome, _MATRIX[outcome].format(maturity, category))
+            if outcome.strictness > strictest:
+                strictest = outcome.strictness
+                self.add(f"matrix:{category}:{maturity}", outcome, _MATRIX[outcome].format(maturity, category))
 
     def judge_code(self, readings: Iterable[Reading]) -> bool:
         """Return whether a sandbox must be active; ask where the host has none, or where it cannot keep secrets."""

@@ -67,6 +67,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("duration", r"([0-9]+(\.[0-9]*)?|\.[0-9]+)[smhd]?|infinity"),
         _pattern("fields", r"[0-9]*(-[0-9]*)?(,[0-9]*(-[0-9]*)?)*"),
         _pattern("word", r"[A-Za-z0-9_.:,+=@-]+"),
+        _pattern("reference", r"[A-Za-z0-9_][A-Za-z0-9_.:,+/=@-]*"),
         _pattern("name", r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
         _pattern("mode", r"[0-7]{1,4}|[ugoa]*[-+=][rwxX]*(,[ugoa]*[-+=][rwxX]*)*"),
         _pattern("date-format", r"\+.*"),

@@ -40,14 +40,14 @@ def explain(outcome: Outcome, category: Category, readings: Sequence[Reading], r
 
 def _does(reading: Reading, category: Category) -> str:
     entry: Entry | None = reading.entry
-    if entry is None:
+    if entry is None or entry.category is Category.BLOCKED:
         return ""
     doing = entry.justification[0].lower() + entry.justification[1:].removesuffix(".")
     raising = next((token for token in reading.tokens if token.category is category), None)
     cause = ""
-    if raising is not None and raising.role not in ("program", "subcommand") and category is not entry.category:
+    if raising is not None and raising.role != "program" and category is not entry.category:
         cause = f", because of {shown(raising.text)}"
-    return f"`{entry.name}` {doing} (category {category}{cause})."
+    return f"`{reading.title}` {doing} (category {category}{cause})."
 
 
 def what_would_allow(question: Question, rules: Iterable[Rule], matrix: Matrix, categories: Iterable[Category]) -> str:

@@ -82,6 +82,7 @@ class Protection:
 
     names: tuple[_Names, ...] = ()
     paths: tuple[tuple[str, str], ...] = ()
+    prefixes: tuple[str, ...] = ()
     below_home: tuple[tuple[str, str], ...] = ()
     readable: frozenset[str] = frozenset()
     writable: frozenset[str] = frozenset()
@@ -96,8 +97,12 @@ class Protection:
         """Return why `path` is protected from `access`, as a sentence, or None. `path` is normalised."""
         if self.is_open(path, access):
             return None
-        own = [(protected, "It belongs to the product on this host.") for protected in facts.protected]
-        for protected, why in (*own, *self.paths, *self._in_homes(path, facts)):
+        if any(is_within(path, own) for own in facts.protected):
+            return "It belongs to the product on this host."
+        # One call over all prefixes: this runs for every path of every decision.
+        if f"{path}/".startswith(self.prefixes):
+            return next(why for protected, why in self.paths if is_within(path, protected))
+        for protected, why in self._in_homes(path, facts):
             if is_within(path, protected):
                 return why
         parts = path.lower().split("/")
@@ -155,6 +160,7 @@ def _read(text: str) -> Protection:
     return Protection(
         names=tuple(names),
         paths=tuple(paths),
+        prefixes=tuple(f"{protected}/" for protected, _ in paths),
         below_home=tuple(below_home),
         readable=frozenset(_texts(data["readable"], "paths")),
         writable=frozenset(_texts(data["writable"], "paths")),
