@@ -1,0 +1,29 @@
+"""Fixtures for tests of the server."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+
+from tests.database import OwnDatabase
+from tests.shellagent.scene import Scene
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> Iterator[None]:
+    """Throttles count anew in every test."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def scene(db: None) -> Scene:
+    """One host, an agent of each maturity and their owner."""
+    return Scene.made()
+
+
+@pytest.fixture
+def own_scene(own_database: OwnDatabase) -> Scene:
+    """The same in a database of the test's own, where transactions are real and other processes can join."""
+    return Scene.made()
