@@ -14,6 +14,8 @@ from django.db import connection, transaction
 
 RECHECK_SECONDS = 2.0
 _CHANNEL = "atom_wake"
+#: PostgreSQL takes a payload of less than 8000 bytes; a name is at most 60.
+_NAMES_EACH = 100
 
 logger = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -37,7 +39,9 @@ def ring_on_commit(*names: str) -> None:
     transaction.on_commit(lambda: _ring(*names))
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, " ".join(names)])
+            for start in range(0, len(names), _NAMES_EACH):
+                payload = " ".join(names[start : start + _NAMES_EACH])
+                cursor.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, payload])
 
 
 @contextmanager
