@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.cache import cache
 
+from shellagent import wake
 from tests.database import OwnDatabase
 from tests.shellagent.scene import Scene
 
@@ -15,6 +16,15 @@ def empty_cache() -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the thread that listens to PostgreSQL out: its connection would outlive the test and hold the database.
+
+    Rings inside the process work without it; `test_races.py` has it in processes of its own.
+    """
+    monkeypatch.setattr(wake, "_listen", lambda: None)
 
 
 @pytest.fixture

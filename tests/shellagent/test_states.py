@@ -15,7 +15,7 @@ from shellagent.models import ExecutionRecord, ShellSession
 from shellagent.services import moving
 from shellagent.services.moving import Move, sessions_move, sessions_move_each
 from shellagent.states import ACTIVE, BEGINNINGS, TERMINAL, TRANSITIONS, Status, sources_of
-from tests.shellagent.scene import Scene, reread, report, tags
+from tests.shellagent.scene import Scene, report, reread, tags
 
 SOON = datetime(2030, 1, 1, tzinfo=UTC)
 #: What the database demands of a row in each state besides the status.
@@ -93,9 +93,9 @@ def test_a_set_moves_in_one_update_and_each_session_gets_its_event(scene: Scene)
 
 def test_where_the_event_cannot_be_written_the_session_stays(scene: Scene) -> None:
     session = scene.session()
-    with patch.object(moving, "record", side_effect=RuntimeError("no trail")), pytest.raises(RuntimeError):  # noqa: PT012
-        with transaction.atomic():
-            sessions_move([session.pk], Status.CANCELLED, actor=SYSTEM)
+    broken = patch.object(moving, "record", side_effect=RuntimeError("no trail"))
+    with broken, pytest.raises(RuntimeError), transaction.atomic():
+        sessions_move([session.pk], Status.CANCELLED, actor=SYSTEM)
     assert reread(session).status == Status.QUEUED
     assert tags(session) == ["queued"]
 
@@ -115,10 +115,15 @@ def test_where_the_event_cannot_be_written_the_session_stays(scene: Scene) -> No
 )
 def test_the_database_refuses(scene: Scene, name: str, assignments: str) -> None:
     session = scene.session()
-    with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"UPDATE shellagent_shellsession SET {assignments}")  # noqa: S608
-        connection.check_constraints()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        write(f"UPDATE shellagent_shellsession SET {assignments}")
     assert reread(session).status == Status.QUEUED
+
+
+def write(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.check_constraints()
 
 
 def test_the_database_keeps_one_record_and_one_number(scene: Scene) -> None:
