@@ -9,13 +9,13 @@ def main() -> int:
     """Run the command that the first argument names, and return its exit code."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["runlocalagent"]:
-        from shellagent.host import runlocalagent  # noqa: PLC0415
+        from shellagent.host.runlocalagent import main as runlocalagent  # noqa: PLC0415
 
-        return runlocalagent.main(arguments[1:], is_own_process=True)
+        return runlocalagent(arguments[1:], is_own_process=True)
     if arguments[:1] == ["localagent"]:
-        from shellagent.host import localagent  # noqa: PLC0415
+        from shellagent.host.localagent import main as localagent  # noqa: PLC0415
 
-        return localagent.main(arguments[1:])
+        return localagent(arguments[1:])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "atomsite.settings")
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 

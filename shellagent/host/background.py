@@ -90,7 +90,7 @@ def start(state: StateFolder, arguments: Sequence[str]) -> Known:
 
 
 def stop(known: Known, *, timeout_seconds: float) -> bool:
-    """Send TERM and wait for the end. Returns False where it still runs then. Raises HostError for another's process."""
+    """Send TERM and wait for the end. Returns False where it still runs. Raises HostError where that is not ours."""
     try:
         if known.is_alive():
             os.kill(known.pid, signal.SIGTERM)

@@ -93,7 +93,7 @@ class Client:
         self._session.close()
 
     def poll(self, request: protocol.PollRequest) -> protocol.PollAnswer:
-        """Heartbeat and claim; waits up to the request's hold. Raises ConflictError where another instance holds the key."""
+        """Heartbeat and claim; waits up to the request's hold. Raises ConflictError where another has the key."""
         body = self._call("/api/host/poll", request, hold_seconds=request.hold_seconds)
         return self._decode(protocol.PollAnswer, body)
 

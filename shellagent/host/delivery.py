@@ -13,7 +13,7 @@ from shellagent.host.backoff import Backoff
 from shellagent.host.client import Client
 from shellagent.host.errors import CallError, ConflictError, DeclinedError, UnauthorisedError, UnavailableError
 from shellagent.host.journal import Spool, Spooled
-from shellagent.host.runner import LIVE_AFTER_SECONDS
+from shellagent.host.run import LIVE_AFTER_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,18 @@ from shellagent.protocol import Reason
 SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: Names that change what a program loads, runs or connects to; a trailing star stands for any ending.
-REFUSED_NAMES: Final = ["LD_*", "DYLD_*", "PYTHON*", "GIT_*", "PERL*", "RUBY*", "NODE_*", "NPM_*", "npm_*", "PIP_*", "UV_*", "CARGO*", "RUST*", "GOFLAGS", "GOENV", "GOPATH", "GOROOT", "JAVA_*", "_JAVA_OPTIONS", "JDK_*", "MAVEN_*", "GRADLE_*", "LUA_*", "PHP*", "BASH*", "ENV", "IFS", "PATH", "PS4", "SHELL", "SHELLOPTS", "PROMPT_COMMAND", "CDPATH", "GLOBIGNORE", "HOME", "TMPDIR", "TMP", "TEMP", "USER", "LOGNAME", "PWD", "OLDPWD", "EDITOR", "VISUAL", "PAGER", "MANPAGER", "LESS", "LESSOPEN", "LESSCLOSE", "BROWSER", "GREP_*", "TAR_OPTIONS", "RSYNC_*", "SSH_*", "MAKEFLAGS", "MAKEFILES", "GNUMAKEFLAGS", "MFLAGS", "CC", "CXX", "LOCPATH", "NLSPATH", "GCONV_PATH", "TERMINFO*", "TERMCAP", "HOSTALIASES", "RES_OPTIONS", "LOCALDOMAIN", "MALLOC_*", "GLIBC_TUNABLES", "DOCKER_*", "KUBE*", "AWS_*", "AZURE_*", "GOOGLE_*", "SSL_*", "CURL_*", "WGET*", "XDG_*", "ATOM_*", "http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"]
+REFUSED_NAMES: Final = """
+LD_* DYLD_* PYTHON* GIT_* PERL* RUBY* NODE_* NPM_* npm_* PIP_* UV_* CARGO* RUST* GOFLAGS GOENV GOPATH GOROOT
+JAVA_* _JAVA_OPTIONS JDK_* MAVEN_* GRADLE_* LUA_* PHP* BASH* ENV IFS PATH PS4 SHELL SHELLOPTS PROMPT_COMMAND
+CDPATH GLOBIGNORE HOME TMPDIR TMP TEMP USER LOGNAME PWD OLDPWD EDITOR VISUAL PAGER MANPAGER LESS LESSOPEN
+LESSCLOSE BROWSER GREP_* TAR_OPTIONS RSYNC_* SSH_* MAKEFLAGS MAKEFILES GNUMAKEFLAGS MFLAGS CC CXX LOCPATH
+NLSPATH GCONV_PATH TERMINFO* TERMCAP HOSTALIASES RES_OPTIONS LOCALDOMAIN MALLOC_* GLIBC_TUNABLES DOCKER_* KUBE*
+AWS_* AZURE_* GOOGLE_* SSL_* CURL_* WGET* XDG_* ATOM_* http_proxy https_proxy ftp_proxy all_proxy no_proxy
+HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
+"""
 #: Enough to change to a folder, also to one that may not be listed.
 _O_PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
-_REFUSED: Final = re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in REFUSED_NAMES))
+_REFUSED: Final = re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in REFUSED_NAMES.split()))
 
 
 def search_path(extra: Sequence[str] = ()) -> tuple[str, ...]:
@@ -86,10 +94,8 @@ def is_within(path: str, root: str) -> bool:
 
 def find_program(name: str, *, path: Sequence[str], directory: str) -> tuple[str, int]:
     """Return a program's absolute path and 0, or what there is and the exit code that says why not: 126 or 127."""
-    if "/" in name:
-        candidates = [os.path.join(directory, name)]
-    else:
-        candidates = [os.path.join(folder, name) for folder in path]
+    folders = [directory] if "/" in name else path
+    candidates = [os.path.join(folder, name) for folder in folders]
     unusable = ""
     for candidate in candidates:
         try:

@@ -57,14 +57,13 @@ class _Execution:
 
     def run(self) -> int:
         wanted: dict[str, Any] = {"command": self.options.command, "wait_seconds": FIRST_WAIT_SECONDS}
-        for name, value in (
-            ("working_directory", self.options.directory),
-            ("timeout_seconds", self.options.timeout),
-            ("reason", self.options.reason),
-            ("host", self.options.on_host),
-        ):
-            if value is not None:
-                wanted[name] = value
+        chosen = {
+            "working_directory": self.options.directory,
+            "timeout_seconds": self.options.timeout,
+            "reason": self.options.reason,
+            "host": self.options.on_host,
+        }
+        wanted |= {name: value for name, value in chosen.items() if value is not None}
         answer = self.client.request(
             "POST", "/api/local-agent/execute", wanted, hold_seconds=FIRST_WAIT_SECONDS, is_repeatable=False
         )

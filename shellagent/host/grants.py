@@ -60,13 +60,16 @@ NEVER: Final = frozenset(
 MOST_ENTRIES: Final = 4096
 
 SYSTEM_TREES: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC: Final = ["ld.so.cache", "passwd", "group", "nsswitch.conf", "hosts", "host.conf", "resolv.conf", "gai.conf", "localtime", "alternatives", "ssl/certs", "ssl/openssl.cnf", "services", "protocols", "mime.types", "terminfo", "os-release", "locale.alias"]
+ETC: Final = """
+ld.so.cache passwd group nsswitch.conf hosts host.conf resolv.conf gai.conf localtime alternatives ssl/certs
+ssl/openssl.cnf services protocols mime.types terminfo os-release locale.alias
+"""
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a rule was made from, to see later whether it is still that: `mtime_ns` is 0 where contents do not matter."""
+    """What a rule was made from, to see later whether it still is. `mtime_ns` is 0 where contents do not matter."""
 
     path: str
     device: int
@@ -103,7 +106,7 @@ def base_rules(protected: Sequence[str], tool_roots: Iterable[str] = ()) -> list
     trees = dict.fromkeys(os.path.realpath(path) for path in (*SYSTEM_TREES, sys.base_prefix, *tool_roots))
     for tree in trees:
         rules += rules_for(tree, READ, protected)
-    for name in ETC:
+    for name in ETC.split():
         rules += rules_for(f"/etc/{name}", AccessFS.READ_FILE | AccessFS.READ_DIR, protected)
     rules += _rule_at("/proc", AccessFS.READ_FILE | AccessFS.READ_DIR)
     for device in DEVICES:

@@ -14,7 +14,7 @@ from shellagent.host.capture import Capture
 from shellagent.host.client import Client
 from shellagent.host.delivery import expected_offset
 from shellagent.host.errors import CallError, ConflictError
-from shellagent.host.runner import Run
+from shellagent.host.run import Run
 
 logger = logging.getLogger(__name__)
 

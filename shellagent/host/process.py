@@ -56,14 +56,14 @@ class Process:
         while True:
             if (self._signals or self._exit is not None) and not loop.draining.is_set():
                 loop.draining.set()
-                count = len(loop.running_sessions())
+                count = len(loop.sessions.running_sessions())
                 loop.say(f"stopping: waiting for {count} running; a second signal aborts them" if count else "stopping")
             if not has_aborted and (self._signals > 1 or self._exit is Exit.UNAUTHORISED):
                 has_aborted = True
-                loop.abort_all(Reason.AGENT_STOP)
-            if loop.draining.is_set() and loop.is_idle():
+                loop.sessions.abort_all(Reason.AGENT_STOP)
+            if loop.draining.is_set() and loop.sessions.is_idle():
                 return
-            loop.deliver()
+            loop.sessions.deliver()
             self._check_stall()
             ready, _, _ = select.select([self._wake_read], [], [], 0.05 if loop.draining.is_set() else TICK_SECONDS)
             if ready:
@@ -74,8 +74,8 @@ class Process:
         if self._exit is None and self.loop.is_connected:
             self.loop.farewell()
         self.loop.close()
-        if self.loop.spool.depth:
-            self.loop.say(f"{self.loop.spool.depth} results wait in the spool and go out at the next start")
+        if self.loop.sessions.spool.depth:
+            self.loop.say(f"{self.loop.sessions.spool.depth} results wait in the spool and go out at the next start")
         return self._exit or Exit.OK
 
     def _check_stall(self) -> None:

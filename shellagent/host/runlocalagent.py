@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shellagent.host.loop import Loop
 from shellagent.host.process import Process
 from shellagent.host.runner import Runner
 from shellagent.host.sandbox import Sandbox
+from shellagent.host.sessions import Sessions
 from shellagent.host.slots import Slots, temporary_folder
 from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key
 
@@ -86,7 +88,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         background.note_own_process(state, url)
         loop = build_loop(state, enrolment, Client(url, key), scratch=scratch, concurrency=options.concurrency)
         _warn(loop, is_root=loop.facts.is_root)
-        lost = loop.recover(tree.end_survivors)
+        lost = loop.sessions.recover()
         if lost:
             loop.say(f"{lost} sessions were running when the local agent last ended: reported as lost, not run again")
         process = Process(loop)
@@ -115,18 +117,18 @@ def build_loop(state: StateFolder, enrolment: Enrolment, client: Client, *, scra
         path=search_path(enrolment.path),
     )
     boot = boot_id()
-    return Loop(
-        client=client,
+    sessions = Sessions(
+        connect=client.another,
         runner=runner,
         journal=Journal(state.journal, boot),
         spool=Spool(state.spool),
         slots=slots,
         instance_id=state.instance_id(),
         boot_id=boot,
-        facts=known,
-        version=product_version(),
         say=console.say,
+        draining=threading.Event(),
     )
+    return Loop(client=client, sessions=sessions, facts=known, version=product_version())
 
 
 def _make_scratch(scratch: Path) -> None:
@@ -137,14 +139,14 @@ def _make_scratch(scratch: Path) -> None:
 
 
 def _warn(loop: Loop, *, is_root: bool) -> None:
-    protections = loop.runner.sandbox.protections
+    protections = loop.sessions.runner.sandbox.protections
     lines = [
         f"Atom Local Agent {loop.version}, protocol {protocol.VERSION}: {loop.facts.hostname} for {loop.client.url}",
         "WARNING: it runs commands of AI agents on this machine, with access to this machine's files.",
         "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
         "All of it is audited on the server.",
         f"protections: {', '.join(protections) if protections else 'NONE. No sandbox works on this machine'}",
-        f"sessions at once: {loop.slots.count}; scratch folder: {loop.runner.scratch}",
+        f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.sessions.runner.scratch}",
     ]
     if is_root:
         lines.insert(1, "WARNING: IT RUNS AS ROOT, AND SO DO THE COMMANDS. Use a user of its own, without rights.")

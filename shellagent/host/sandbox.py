@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 import landlockpy
 
-# `Ruleset.restrict` enters a ruleset once only; these two calls, which it is made of, let one ruleset serve many commands.
+# `Ruleset.restrict` enters a ruleset once only; the calls that it is made of let one ruleset serve many commands.
 from landlockpy._syscall import restrict_self, set_no_new_privs
 
 from shellagent.host.errors import RefusedError
@@ -126,7 +126,7 @@ class Sandbox:
         protected: tuple[str, ...],
         temporary: Path,
     ) -> Confinement:
-        """Return the confinement for these grants. Raises RefusedError where the sandbox is demanded and there is none."""
+        """Return the confinement for these grants. Raises RefusedError where one is demanded but none works."""
         if not self.is_active:
             if OBLIGATION_SANDBOX in obligations:
                 raise RefusedError(

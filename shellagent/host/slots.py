@@ -32,7 +32,7 @@ class Slot:
 
 @dataclass
 class Slots:
-    """The slots of one process. They are taken before sessions are claimed, so that no claimed session waits for one."""
+    """The slots of one process, taken before sessions are claimed, so that no claimed session waits for one."""
 
     count: int
     folder: Path

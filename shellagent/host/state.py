@@ -172,7 +172,7 @@ def conceal_key(variable: str) -> None:
         return
     descriptor = os.memfd_create(variable)
     os.write(descriptor, key.encode())
-    os.set_inheritable(descriptor, True)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's signature
     os.environ[f"{variable}_FD"] = str(descriptor)
     os.execve(sys.executable, sys.orig_argv, dict(os.environ))  # noqa: S606 - ourselves, without a shell
 

@@ -91,7 +91,7 @@ class Tree:
             os.killpg(self.root, signal.SIGTERM)
 
     def may_have_survivors(self, *, spare: set[int]) -> bool:
-        """Return, cheaply and after the root was reaped, whether anything may be left of it. `spare` are others' roots."""
+        """Return, cheaply, once the root was reaped, whether anything may be left. `spare` are others' roots."""
         if self._seen or not spare.issuperset(own_children()):
             return True
         try:
