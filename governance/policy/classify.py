@@ -81,6 +81,7 @@ def _guess_paths(reading: Reading, word: str) -> None:
     if word.startswith("/"):
         reading.paths.append(PathUse(word, Access.WRITE))
     pieces = [word.partition(separator)[2] for separator in "=@:<"]
+    pieces.append(word.partition(":")[0])
     pieces += [word[max(0, word.find("/")) :], word[2:] if word.startswith("-") else word]
     reading.paths += [
         PathUse(piece, Access.READ, is_guess=True)
@@ -266,8 +267,9 @@ class _Reader:
             spare -= extra
             taken, left = left[: operand.least + extra], left[operand.least + extra :]
             for index in taken:
-                # A program goes down the operands that repeat; the folder that `cp -r` copies into is not one of them.
-                depth = self.recursion if operand.is_repeated else Recursion.NONE
+                # The one folder that `cp -r` copies into is not gone through.
+                goes_down = operand.is_repeated or operand.kind.access is Access.READ
+                depth = self.recursion if goes_down else Recursion.NONE
                 self.value(index, operand.kind, self.reading.tokens[index].text, depth)
             if not (taken or self.is_cut) and self.recursion and operand.is_repeated and operand.kind.access:
                 self.reading.paths.append(PathUse(".", operand.kind.access, self.recursion))
@@ -307,8 +309,7 @@ class _Reader:
                 return
             self.retoken(index, token.effect or "is read", token.category)
         else:
-            entry = self.reading.entry
-            is_deleted = entry is not None and entry.category is Category.DELETE
+            is_deleted = Category.DELETE in self.reading.categories
             category = Category.DELETE if is_deleted else Category.WRITE
             effect = token.effect or ("is deleted" if is_deleted else "is written")
             self.retoken(index, effect, more_severe(token.category, category))

@@ -72,11 +72,12 @@ def what_would_allow(question: Question, rules: Iterable[Rule], matrix: Matrix, 
 def _more_maturity(maturity: Maturity, matrix: Matrix, categories: Iterable[Category], wanted: Outcome) -> str:
     """Name the least maturity above this one for which every category gets at most `wanted`."""
     needed = set(categories)
+    missing = [category for category in needed if matrix[category, maturity].strictness > wanted.strictness]
+    kinds = " and ".join(str(category) for category in sorted(missing, key=lambda one: one.severity))
+    how = "with an approval" if wanted is Outcome.ASK else "without asking"
     for more in Maturity:
         if more.rank <= maturity.rank:
             continue
         if all(matrix[category, more].strictness <= wanted.strictness for category in needed):
-            kinds = " and ".join(str(category) for category in sorted(needed, key=lambda one: one.severity))
-            how = "with an approval" if wanted is Outcome.ASK else "without asking"
             return f"{more} agents may run {kinds} commands {how}."
     return "No maturity runs it without a person." if wanted is Outcome.ALLOW else ""

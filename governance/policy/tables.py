@@ -47,6 +47,8 @@ def read_tables(files: Mapping[str, bytes]) -> Tables:
             if name in found:
                 problems.append(f"{file}: `{name}` is listed twice")
                 doubled.add(name)
+                if found[name].category is Category.BLOCKED:
+                    continue
             found[name] = entry
     for name in doubled:
         if found[name].category is not Category.BLOCKED:

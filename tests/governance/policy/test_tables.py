@@ -1,0 +1,134 @@
+"""Program tables: the shipped ones are proved, and a wrong one allows nothing and says why."""
+
+import time
+
+import pytest
+
+from governance.policy.decide import policy_of
+from governance.policy.entries import Tables
+from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
+from governance.policy.tables import load_tables, read_tables
+from governance.policy.types import Category, Maturity, Outcome
+
+from .cases import POLICY, ask, rule_ids
+
+GOOD = """
+[[program]]
+names = "frob"
+category = "read"
+justification = "Frobs."
+operands = "read-path*"
+flags = "-a"
+options = [{ names = "-o --out", value = "write-path" }]
+examples = { "frob -a x" = "read", "frob -o y" = "write" }
+refuses = ["frob --ou=y"]
+"""
+
+
+def tables_of(text: str, **more: str) -> Tables:
+    return read_tables({"t.toml": text.encode(), **{f"{name}.toml": body.encode() for name, body in more.items()}})
+
+
+def test_the_shipped_tables_have_no_problem() -> None:
+    tables = load_tables()
+    assert tables.problems == ()
+    expected = """
+    ls cat head tail wc grep find sort uniq stat du df pwd date uname whoami id ps echo true false sleep printf cp
+    mv mkdir touch rm rmdir git python3 python pip make npm node curl wget ping docker kubectl sudo su doas chmod
+    chown chgrp kill pkill killall dd mkfs mount umount reboot shutdown halt poweroff iptables nft usermod useradd
+    passwd crontab sh bash zsh dash env xargs eval exec
+    """
+    assert [name for name in expected.split() if tables.find(name) is None] == []
+
+
+def test_every_entry_says_why_and_has_examples_or_is_blocked() -> None:
+    for name, entry in POLICY.tables.programs.items():
+        assert entry.justification.endswith("."), name
+        assert entry.category is not Category.UNKNOWN, name
+
+
+def test_loading_is_quick() -> None:
+    started = time.perf_counter()
+    load_tables()
+    assert time.perf_counter() - started < 0.3
+
+
+def test_a_good_table_loads() -> None:
+    tables = tables_of(GOOD)
+    assert tables.problems == ()
+    assert tables.find("frob") is not None
+    assert tables.find("/usr/bin/frob") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("flags =", "flag ="), "unknown key flag"),
+        (("value =", "values ="), "unknown key values"),
+        (('category = "read"', 'category = "reading"'), "`category` is not 'reading'"),
+        (('category = "read"', 'category = "unknown"'), "not `unknown`"),
+        (('category = "read"', ""), "`category` is not None"),
+        (('justification = "Frobs."', ""), "`justification` is a sentence"),
+        (('flags = "-a"', "flags = 3"), "`flags` is a str"),
+        (('flags = "-a"', 'flags = "-a -o"'), "the option `-o` is listed twice"),
+        (("read-path*", "paths*"), "no value type 'paths'"),
+        (('"write-path"', '"out-path"'), "no value type 'out-path'"),
+        (("read-path*", "read-path* text+"), "only one operand of a row may repeat"),
+        (('"frob -o y" = "write"', '"frob -o y" = "read"'), "is write, not read"),
+        (('"frob -a x" = "read"', '"frob -b x" = "read"'), "'frob -b x'"),
+        (('"frob --ou=y"', '"frob --out=y"'), "must not be understood"),
+        (('examples = { "frob -a x" = "read", "frob -o y" = "write" }', ""), "no `examples`"),
+        (('names = "frob"', 'names = "frob*"'), "only a blocked name"),
+        (('names = "frob"', 'names = "bin/frob"'), "is not a program's name"),
+        (('names = "frob"', ""), "`names` is missing"),
+        (("[[program]]", "[[programs]]"), "[[program]] entries only"),
+        (("[[program]]", "[[program]"), "line 2"),
+        (('operands = "read-path*"', 'operands = "read-path*"\nnumeric = 1'), "`numeric` is true or false"),
+        (('operands = "read-path*"', 'operands = "read-path*"\nask = "maybe"'), "`ask` is one of"),
+        (('operands = "read-path*"', 'operands = "read-path*"\nrecurses = "deep"'), "`recurses` is names or contents"),
+    ],
+)
+def test_a_wrong_entry_is_named_and_its_program_becomes_unknown(change: tuple[str, str], problem: str) -> None:
+    assert change[0] in GOOD
+    tables = tables_of(GOOD.replace(*change))
+    assert len(tables.problems) == 1
+    assert tables.problems[0].startswith("t.toml: ")
+    assert problem in tables.problems[0]
+    assert tables.find("frob") is None
+    policy = policy_of(SHIPPED_MATRIX, SHIPPED_DIRECTORIES, tables, POLICY.protection)
+    decision = ask("frob -a x", Maturity.AUTONOMOUS, policy=policy)
+    assert decision.outcome is Outcome.ASK
+    assert rule_ids(decision) == {"not-allowlisted"}
+
+
+def test_one_wrong_entry_leaves_the_others() -> None:
+    tables = tables_of(GOOD + GOOD.replace("frob", "grob").replace("flags", "flag"))
+    assert len(tables.problems) == 1
+    assert "grob" in tables.problems[0]
+    assert tables.find("frob") is not None
+
+
+def test_a_program_that_is_listed_twice_is_unknown_but_stays_blocked() -> None:
+    blocked = '[[program]]\nnames = "frob"\ncategory = "blocked"\nstyle = "unread"\njustification = "It frobs."\n'
+    assert tables_of(GOOD, u=GOOD).find("frob") is None
+    both = tables_of(blocked, u=GOOD), tables_of(GOOD, u=blocked)
+    for tables in both:
+        assert tables.problems == ("u.toml: `frob` is listed twice",)
+        entry = tables.find("frob")
+        assert entry is not None
+        assert entry.category is Category.BLOCKED
+
+
+def test_the_version_follows_tables_matrix_and_directories() -> None:
+    matrix = {**SHIPPED_MATRIX, (Category.READ, Maturity.INTERN): Outcome.ALLOW}
+    versions = {
+        policy_of(matrix_, directories, tables, POLICY.protection).version
+        for matrix_ in (SHIPPED_MATRIX, matrix)
+        for directories in (SHIPPED_DIRECTORIES, SHIPPED_DIRECTORIES[1:])
+        for tables in (tables_of(GOOD), tables_of(GOOD + "# changed\n"))
+    }
+    assert len(versions) == 8
+    again = policy_of(
+        dict(reversed(list(SHIPPED_MATRIX.items()))), SHIPPED_DIRECTORIES[::-1], tables_of(GOOD), POLICY.protection
+    )
+    assert again.version in versions
