@@ -19,6 +19,7 @@ from governance import keys
 from governance.authentication import bearer_key
 from governance.errors import InvalidError
 from shellagent import limits, protocol
+from shellagent.api.peer import peer_check
 from shellagent.authentication import HostCaller, HostKeyAuthentication
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
@@ -65,7 +66,9 @@ def message(request: Request, kind: type[Message]) -> Message:
 class PollView(HostView):
     @extend_schema(operation_id="host_poll", request=dict, responses={200: dict})
     def post(self, request: Request) -> Response:
-        return Response(protocol.encode(host_poll(host=self.host(), request=message(request, protocol.PollRequest))))
+        wanted = message(request, protocol.PollRequest)
+        answer = host_poll(host=self.host(), request=wanted, is_peer_there=peer_check(request))
+        return Response(protocol.encode(answer))
 
 
 class StartView(HostView):

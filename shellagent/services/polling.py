@@ -1,7 +1,7 @@
 """A host's poll: heartbeat, lease renewal, cancels and claim in one call, held open until there is work."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
@@ -21,10 +21,12 @@ from shellagent.states import Status
 _has_served = False
 
 
-def host_poll(*, host: Host, request: PollRequest) -> PollAnswer:
+def host_poll(*, host: Host, request: PollRequest, is_peer_there: Callable[[], bool] = lambda: True) -> PollAnswer:
     """Answer a host's poll, at once where there is something to say, else when the hold is over.
 
-    Raises InstanceError where another live process uses this host's key. No transaction stays open while it waits.
+    Nothing is claimed for a host that `is_peer_there` says has gone meanwhile: what it was given would wait for the
+    end of a lease. Raises InstanceError where another live process uses this host's key. No transaction stays open
+    while it waits.
     """
     _arrived(host, request)
     known = host.desired_state
@@ -39,6 +41,8 @@ def host_poll(*, host: Host, request: PollRequest) -> PollAnswer:
                 break
             wake.release_connection()
             bell.wait(min(wake.RECHECK_SECONDS, remaining))
+            if not is_peer_there():
+                return answer
             host.desired_state = Host.objects.values_list("desired_state", flat=True).get(pk=host.pk)
     _seen(host)
     return answer
