@@ -38,14 +38,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(what: Callable[[], T], seconds: float = 20, why: str = "") -> T:
-    """Return the first true value of `what()`, asked every 50 ms. Fails when the time is over."""
+def eventually(what: Callable[[], T], seconds: float = 20, why: str | Callable[[], str] = "") -> T:
+    """Return the first true value of `what()`, asked every 50 ms. Fails, and says why, when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
         value = what()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {why or what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {why() if callable(why) else why or what}"
         time.sleep(0.05)
 
 
@@ -56,6 +56,12 @@ class Process:
     name: str
     popen: subprocess.Popen[bytes]
     log: Path
+    #: Where this process's own lines begin: one that had the name before wrote those above.
+    begins: int = 0
+
+    def text(self) -> str:
+        """Return what this process printed."""
+        return self.log.read_bytes()[self.begins :].decode(errors="replace")
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
         """Send a signal, wait, and return the exit status."""
@@ -122,11 +128,12 @@ class Product:
     def spawn(self, name: str, *argv: str) -> Process:
         """Start a process under a name; the one that had it before has ended."""
         log = self.folder / f"{name}.log"
+        begins = log.stat().st_size if log.exists() else 0
         with log.open("ab") as stream:
             popen = subprocess.Popen(
                 argv, env=self.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
             )
-        self.processes[name] = Process(name, popen, log)
+        self.processes[name] = Process(name, popen, log, begins)
         return self.processes[name]
 
     def start_web(self) -> Process:
@@ -143,15 +150,11 @@ class Product:
         return False
 
     def start_host(self, name: str, state: Path) -> Process:
-        """Start a local agent on this state folder, and return once the server has heard it."""
-        before = {host.pk: host.last_seen_at for host in Host.objects.all()}
+        """Start a local agent on this state folder, and return once it is about to poll."""
         process = self.spawn(
             name, *MANAGE, "runlocalagent", "--backend-url", self.url, "--state-dir", str(state), "--concurrency", "2"
         )
-        eventually(
-            lambda: any(host.last_seen_at != before[host.pk] for host in Host.objects.all()),
-            why=f"the local agent does not poll, see {process.log}",
-        )
+        eventually(lambda: "scratch folder: " in process.text(), why=f"the local agent is not ready, see {process.log}")
         return process
 
     def enrol(self, name: str) -> Path:
@@ -159,7 +162,7 @@ class Product:
         state = self.folder / name
         code = enrolment_issue(name=name, actor=SYSTEM)
         done = self.manage(
-            "localagent", "enroll", "--backend-url", self.url, "--state-dir", str(state), ATOM_ENROLMENT_CODE=code
+            "localagent", "enroll", "--backend-url", self.url, "--state-dir", str(state), ATOM_ENROL_CODE=code
         )
         assert done.returncode == 0, done.stdout + done.stderr
         host = Host.objects.get(name=name)
@@ -206,7 +209,7 @@ class Product:
         eventually(
             lambda: ShellSession.objects.filter(pk=session_id, status__in=states).exists(),
             seconds,
-            f"{session_id} is not in {states}: {ShellSession.objects.get(pk=session_id).status}",
+            lambda: f"{session_id} is {ShellSession.objects.get(pk=session_id).status}, none of {states}",
         )
         agent_id = ShellSession.objects.get(pk=session_id).agent_id
         maturity = next(name for name, agent in self.agents.items() if agent["id"] == agent_id)

@@ -36,7 +36,8 @@ class Command(AtomCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until stopped."""
+        """Run until stopped. What is written meanwhile is the owner's only, by the children too."""
+        os.umask(0o077)
         if not 1 <= options["port"] <= 65535:
             raise UsageError(f"--port {options['port']} is not a port: give 1 to 65535.")
         if not 1 <= options["concurrency"] <= 64:
