@@ -35,6 +35,7 @@ class Ours(Peer):
         self.key = f"ours-{database}"
         self.label = f"ours on {'SQLite' if database == 'sqlite' else 'PostgreSQL'}"
         self.at_once = f"host's concurrency {concurrency}"
+        self.warm_count = 200
         self._up: Spawned | None = None
         self._url = ""
         self._key = ""

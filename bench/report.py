@@ -118,8 +118,7 @@ def _ratios(run: Run) -> str:
                 _join(ratios(ours.medians(), row.medians())),
                 _join(ratios(ours.rates(), row.rates())),
             )
-            for row in _measured(run)
-            if not row.key.startswith("ours-")
+            for row in _peers(run, ours)
         ]
         text += f"## {ours.label}, over each peer, by round\n\n"
         text += _table(("peer", "latency (below 1 is quicker)", "commands a second (above 1 is more)"), rows) + "\n"
@@ -129,7 +128,7 @@ def _ratios(run: Run) -> str:
 def _not_won(run: Run) -> str:
     lines = []
     for ours in _ours(run):
-        peers = [row for row in _measured(run) if not row.key.startswith("ours-")]
+        peers = _peers(run, ours)
         quicker = [row.label for row in peers if _median(ratios(ours.medians(), row.medians())) > 1]
         more = [row.label for row in peers if row.many and _median(ratios(ours.rates(), row.rates())) < 1]
         lines.append(
@@ -202,6 +201,12 @@ def _measured(run: Run) -> list[Row]:
 
 def _ours(run: Run) -> list[Row]:
     return [row for row in _measured(run) if row.key.startswith("ours-")]
+
+
+def _peers(run: Run, ours: Row) -> list[Row]:
+    """Return what ours is compared with: every peer, but of those that use a database only the ones on the same."""
+    other = {"ours-sqlite": "djangoq-postgres", "ours-postgres": "djangoq-sqlite"}[ours.key]
+    return [row for row in _measured(run) if not row.key.startswith(("ours-", other))]
 
 
 def _ms(seconds: float) -> str:
