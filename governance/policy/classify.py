@@ -293,6 +293,9 @@ class _Reader:
             _guess_paths(self.reading, text)
         elif kind.access is not None:
             self.path(index, kind.access, text, recursion)
+            if kind.keeps_name:
+                name = text.rstrip("/").rpartition("/")[2]
+                self.reading.paths.append(PathUse(name, Access.WRITE, is_guess=True))
         elif kind.name == "at-path" and text.startswith("@"):
             self.path(index, Access.READ, text[1:], Recursion.NONE)
         elif kind.name in ("argument", "revision", "at-path"):

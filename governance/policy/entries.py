@@ -45,6 +45,8 @@ class ValueType:
     is_code: bool = False
     #: The category of a word of this type, where it is more than its program's.
     category: Category = Category.READ
+    #: What is read appears elsewhere under its own name, so that the name is written too.
+    keeps_name: bool = False
 
     def accepts(self, text: str) -> bool:
         """Return whether `text` is a value of this type."""
@@ -79,6 +81,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("host", r"[A-Za-z0-9\[:][A-Za-z0-9._:%\[\]-]*"),
         _pattern("url", r"(?i:https?://)[^\s@]+|[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[^\s@]*)?"),
         ValueType("read-path", access=Access.READ),
+        ValueType("copied-path", access=Access.READ, keeps_name=True),
         ValueType("write-path", access=Access.WRITE),
         #: `@FILE` reads a file; anything else is text.
         ValueType("at-path"),

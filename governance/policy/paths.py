@@ -129,7 +129,7 @@ class Protection:
         elif path in _ABOVE_HOMES:
             homes.add("/root" if path == "/" else f"{path}/*")
         homes = {home for home in homes if is_within(path, home) or is_within(home, path)}
-        return [(normalise(below, home), why) for home in homes for below, why in self.below_home]
+        return [(f"{home.rstrip('/')}/{below}", why) for home in homes for below, why in self.below_home]
 
 
 def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:

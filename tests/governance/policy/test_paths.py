@@ -204,6 +204,7 @@ def test_names_of_protected_files_may_be_listed_from_above() -> None:
 
 def test_the_git_folder_is_protected_from_writing_only() -> None:
     assert ask("cat .git/config").outcome is Outcome.ALLOW
+    assert ask("cp .git/config saved", Maturity.AUTONOMOUS).outcome is Outcome.ALLOW
     for command in (
         "cp x .git/config",
         "touch .git/hooks/pre-commit",
