@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from audit.tags import Tag
 from audit.trail import Party
 from governance.policy.types import Outcome
 from shellagent import limits, models, queries
@@ -20,7 +21,7 @@ from shellagent.services.deciding import (
     stored_of,
 )
 from shellagent.services.hosts import host_party
-from shellagent.services.moving import Data, sessions_move
+from shellagent.services.moving import Data, session_note, sessions_move
 from shellagent.states import Status
 
 
@@ -109,7 +110,7 @@ def _decide_again(
         detail = "A person has to approve it: the rules, the agent's maturity or the host changed since."
         _move_away(session, Status.PENDING, data, now, detail, **decided)
         return None
-    ShellSession.objects.filter(pk=session.pk).update(**decided)
+    session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=host_party(session.host), data=data, **decided)
     session.digest = digest
     return Spec.of(decision)
 
