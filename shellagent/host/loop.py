@@ -9,7 +9,7 @@ from typing import Final
 
 from shellagent import protocol
 from shellagent.host.client import Client
-from shellagent.host.errors import CallError, UnavailableError
+from shellagent.host.errors import UnavailableError
 from shellagent.host.sessions import Sessions
 from shellagent.protocol import PollAnswer, Reason
 
@@ -93,17 +93,6 @@ class Loop:
             return False
         self._poll(self._watcher, str(uuid.uuid4()), 0, hold_seconds)
         return True
-
-    def farewell(self) -> None:
-        """Tell the server that nothing more will be claimed, once, and do not wait. What comes now is not begun."""
-        self.sessions.is_closing = True
-        client = self.client.another()
-        try:
-            self._poll(client, self._claim_key, 0, 0)
-        except CallError as error:
-            logger.info("The last poll failed: %s", error)
-        finally:
-            client.close()
 
     def close(self) -> None:
         """Wait for the sessions' threads and close the connections."""

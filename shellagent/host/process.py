@@ -71,8 +71,7 @@ class Process:
 
     def _end(self) -> Exit:
         self._is_over.set()
-        if self._exit is None and self.loop.is_connected:
-            self.loop.farewell()
+        self.loop.sessions.is_closing = True
         self.loop.close()
         if self.loop.sessions.spool.depth:
             self.loop.say(f"{self.loop.sessions.spool.depth} results wait in the spool and go out at the next start")

@@ -1,0 +1,48 @@
+"""Head and tail: whatever the chunks, the first and last bytes are kept, and the digest is of everything."""
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shellagent import protocol
+from shellagent.host.capture import Capture
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 30), st.integers(1, 30))
+def test_what_is_kept(chunks: list[bytes], head: int, tail: int) -> None:
+    capture = Capture("stdout", head_bytes=head, tail_bytes=tail)
+    for chunk in chunks:
+        capture.feed(chunk)
+    whole = b"".join(chunks)
+    totals = capture.totals()
+    assert totals.total_bytes == len(whole)
+    assert totals.sha256 == hashlib.sha256(whole).hexdigest()
+    assert totals.is_truncated == (len(whole) > head + tail)
+    assert capture.head_from(0) == whole[:head]
+    assert capture.tail() == (whole[head:][-tail:] if len(whole) > head else b"")
+
+
+@given(st.binary(max_size=3000), st.integers(0, 100))
+def test_segments_put_together_are_the_stream(data: bytes, sent: int) -> None:
+    capture = Capture("stderr", head_bytes=2000, tail_bytes=2000)
+    capture.feed(data)
+    capture.sent = min(sent, len(data))
+    whole = b"".join(segment.content() for segment in capture.segments())
+    assert data[capture.sent :] == whole
+    offset = capture.sent
+    for segment in capture.segments():
+        assert segment.offset == offset
+        assert not segment.is_tail
+        assert len(segment.content()) <= protocol.SEGMENT_BYTES
+        offset += len(segment.content())
+
+
+def test_the_tail_says_where_it_belongs() -> None:
+    capture = Capture("stdout", head_bytes=4, tail_bytes=4)
+    capture.feed(b"0123456789")
+    segments = capture.segments()
+    assert [(item.offset, item.content(), item.is_tail) for item in segments] == [
+        (0, b"0123", False),
+        (6, b"6789", True),
+    ]
