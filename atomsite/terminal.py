@@ -1,10 +1,18 @@
 """Printing for people: colour only where a terminal shows it, and no escape sequence from anybody else."""
 
 import os
-from typing import TextIO
+from typing import Protocol
 
 
-def is_coloured(stream: TextIO) -> bool:
+class Stream(Protocol):
+    """Something that knows whether it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return whether a person looks at it."""
+        ...
+
+
+def is_coloured(stream: Stream) -> bool:
     """Return whether colour belongs on this stream: a terminal, and NO_COLOR (https://no-color.org) not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 

@@ -50,7 +50,7 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The migrated test database. pytest-django's own makes it only where a test has the django_db mark."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default"}, serialized_aliases=set())
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default": None}, serialized_aliases=[])
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)

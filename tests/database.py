@@ -76,7 +76,7 @@ def _postgresql_clone(original: str, folder: Path) -> Iterator[OwnDatabase]:
     name = f"{original}_own_{secrets.token_hex(4)}"
     # CREATE DATABASE copies only a template that nobody is connected to.
     connections.close_all()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{original}"')
     try:
         yield OwnDatabase(postgresql_url(connection.settings_dict, name))
@@ -87,7 +87,7 @@ def _postgresql_clone(original: str, folder: Path) -> Iterator[OwnDatabase]:
 def drop_postgresql(name: str) -> None:
     """Drop a database, whoever is still connected to it."""
     connections.close_all()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 

@@ -33,7 +33,7 @@ class Command(AtomCommand):
             if options["first"]:
                 return  # set up without the demonstration: there is nothing to show
             raise UnavailableError(f"{settings.HOME.credentials} holds no demonstration agents, so there is no tour.")
-        tour = Tour(settings.ATOM_URL, agents, is_coloured=is_coloured(self.stdout._out))
+        tour = Tour(settings.ATOM_URL, agents, is_coloured=is_coloured(self.stdout))
         try:
             if options["json"]:
                 for stop in STOPS:
