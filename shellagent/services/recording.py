@@ -1,6 +1,6 @@
 """What a host reports of a run: output while it runs, and the write-once record at its end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -63,12 +63,10 @@ class _Batch:
         self.rows: list[ExecutionRecord] = []
         self.payloads: list[Payload] = []
 
-    def take(
-        self, session: ShellSession, report: ExecutionReport, standing: Mapping[UUID, Sequence[tuple[str, bool]]]
-    ) -> str:
-        """Judge a record. `standing` has the `(digest, is_late)` of those that are kept already."""
+    def take(self, session: ShellSession, report: ExecutionReport, standing: dict[UUID, list[tuple[str, bool]]]) -> str:
+        """Judge a record. `standing` has the `(digest, is_late)` of what is kept; what is taken joins it."""
         digest = canonical.sha256(protocol.encode(report))
-        kept = standing.get(session.pk, ())
+        kept = standing.setdefault(session.pk, [])
         if any(known == digest for known, _is_late in kept):
             return "known"
         is_late = session.status == Status.LOST
@@ -76,11 +74,13 @@ class _Batch:
         is_ours = report.start_key == session.start_key
         if is_ours and has_place and is_late:
             self._keep(session, report, digest, is_late=True)
+            kept.append((digest, True))
             data = {"outcome": str(report.outcome), "record": digest}
             session_note(session.pk, Tag.SESSION_LATE_RESULT, actor=host_party(self.host), data=data)
             return "late"
         if is_ours and has_place and session.status in _SOURCES[report.outcome]:
             payloads = self._keep(session, report, digest, is_late=False)
+            kept.append((digest, False))
             self.moves.append(_ended(session, report, digest, payloads, self.now))
             return "recorded"
         data = {"outcome": str(report.outcome), "record": digest, "status": session.status}
@@ -164,14 +164,19 @@ def output_append(*, host: Host, session_id: UUID, request: protocol.OutputReque
         if session.status not in (Status.RUNNING, Status.LOST) or session.start_key != request.start_key:
             raise ConflictError(f"The session is {session.status}; its output is closed to this start key.")
         expected = output_ends(session.pk)
+        new = []
         for segment in request.segments:
             if segment.stream not in STREAMS:
                 raise InvalidError(f"There is no stream called {segment.stream!r}.")
             if segment.offset > expected[segment.stream] and not segment.is_tail:
                 raise ConflictError("There is a gap in the output.", expected_offset=expected)
-            end = segment.offset + len(segment.content())
-            expected[segment.stream] = max(end, expected[segment.stream])
-        store(_payloads(session.pk, request.segments), now, ignore_known=True)
+            # What is stored already is passed over, also where only the beginning of a segment is.
+            offset = max(segment.offset, expected[segment.stream])
+            data = segment.content()[offset - segment.offset :]
+            if data:
+                new.append(Payload(session.pk, STREAMS[segment.stream], data, offset))
+                expected[segment.stream] = offset + len(data)
+        store(new, now)
         wake.ring_on_commit(wake.session_channel(session.pk))
     return expected
 

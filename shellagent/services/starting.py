@@ -26,6 +26,8 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
         links = queries.links_of_host(host.pk)
         of_now: dict[int, str] = {}
         for start in request.starts:
+            if start.id in answers:
+                continue  # Of two wishes for one session in a call the first counts.
             session = known.get(start.id)
             if session is None:
                 answers[start.id] = _stale(start, "This host has no such session.")
