@@ -94,6 +94,9 @@ class Scene:
             agent_host_set(agent=agent, host=host, actor=SYSTEM, is_default=True)
             scene.agents[maturity] = agent
             scene.keys[maturity] = key_issue(agent=agent, actor=SYSTEM)
+        # What a host says of itself at its first poll counts in decisions.
+        scene.poll(free_slots=0)
+        scene.host.refresh_from_db()
         return scene
 
     # By the services.
