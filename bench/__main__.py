@@ -25,7 +25,7 @@ DATABASES = ("sqlite", "postgres")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark and return its exit status."""
+    """Run the benchmark and return its exit status. The report is written only where nothing failed."""
     options = parse(arguments)
     if options.install_peers:
         install_peers()
@@ -79,22 +79,22 @@ def _measure(workspace: Workspace, options: Options, run: Run, peers: list[Peer]
             try:
                 run.footprints.append(peer.footprint(options.idle_seconds))
             except PeerFailed as failure:
-                say(f"{peer.label}: no footprint, {failure}")
+                run.broken.append(f"footprint of {peer.label}: {failure}")
 
 
 def _claim(options: Options, run: Run, postgres: Postgres) -> None:
     for database in DATABASES:
-        if not options.wants(f"ours-{database}"):
+        if not options.wants(f"ours-{database}") or (database == "postgres" and postgres.missing()):
             continue
         try:
             with Workspace() as workspace:
                 run.claims[database] = claim.measure(workspace, database, postgres, options.claim_rows)
         except PeerFailed as failure:
-            say(f"claiming on {database}: not measured, {failure}")
+            run.broken.append(f"claiming on {database}: {failure}")
 
 
 def _publish(options: Options, run: Run, page: str) -> None:
-    if options.report:
+    if options.report and not run.failures():
         options.report.write_text(page)
         say(f"written: {options.report}")
     else:
@@ -107,9 +107,11 @@ def _judge(options: Options, run: Run) -> int:
     found = gates(run)
     for gate in found:
         say(gate.line())
-    failed = [row for row in run.rows if row.failure]
-    if options.is_quick:
-        return 1 if failed else 0
+    for failure in run.failures():
+        say(f"FAILED        {failure}")
+    # What is not installed is only missing; what is there and does not work leaves a gate open that must not look shut.
+    if run.failures() and (options.has_gates or options.is_quick):
+        return 1
     return 1 if options.has_gates and any(gate.verdict is Verdict.FAIL for gate in found) else 0
 
 

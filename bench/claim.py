@@ -5,9 +5,9 @@ import sys
 
 from bench.figures import ClaimFigure
 from bench.options import REPOSITORY
-from bench.ours import MANAGE, UP
+from bench.ours import MANAGE
 from bench.services import Postgres
-from bench.workspace import PeerFailed, Workspace, run
+from bench.workspace import Workspace, run
 
 SAMPLES = 200
 #: Filling a million rows with all their indexes is most of it.
@@ -15,13 +15,9 @@ FILL_SECONDS = 600
 
 
 def measure(workspace: Workspace, database: str, postgres: Postgres, rows: tuple[int, ...]) -> list[ClaimFigure]:
-    """Return a figure for each number of sessions. Raises PeerFailed where the database or the product is missing."""
-    if not UP.exists():
-        raise PeerFailed("this checkout has no `up` command")
+    """Return a figure for each number of sessions. Raises PeerFailed where that does not work."""
     env = {"ATOM_HOME": str(workspace.path / "home"), "DJANGO_SETTINGS_MODULE": "atomsite.settings"}
     if database == "postgres":
-        if reason := postgres.missing():
-            raise PeerFailed(reason)
         env["DATABASE_URL"] = postgres.create(workspace, "claim")
     run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
     run([sys.executable, MANAGE, "init"], env=env, cwd=REPOSITORY)

@@ -79,7 +79,16 @@ class Run:
     footprints: list[Footprint] = field(default_factory=list)
     claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    #: What should have been measured besides the rows and could not be.
+    broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def failures(self) -> list[str]:
+        """Return, a line each, what is there and did not work; what is not installed is no failure."""
+        found = [f"{row.label}: {row.failure}" for row in self.rows if row.failure] + self.broken
+        return [
+            " … ".join(dict.fromkeys((text.strip().splitlines()[0], text.strip().splitlines()[-1]))) for text in found
+        ]
 
     def row(self, key: str) -> Row | None:
         """Return the row with this key where it has figures of every round, else None."""

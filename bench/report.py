@@ -182,7 +182,7 @@ def _plan(figure: ClaimFigure) -> str:
 
 def _missing(run: Run) -> str:
     lines = [f"- {row.label}: {row.missing}\n" for row in run.rows if row.missing]
-    lines += [f"- {row.label} failed: {row.failure.splitlines()[0]}\n" for row in run.rows if row.failure]
+    lines += [f"- Failed: {failure}\n" for failure in run.failures()]
     return "## Missing from this run\n\n" + "".join(lines) if lines else ""
 
 

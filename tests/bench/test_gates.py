@@ -79,6 +79,14 @@ def test_a_row_that_failed_half_way_is_not_measured(run: Run) -> None:
     assert verdicts(run, "SQLite")["idle latency over ssh with ControlMaster"] is Verdict.NOT_MEASURED
 
 
+def test_a_failure_is_told_in_one_line_and_what_is_missing_is_none(run: Run) -> None:
+    assert run.failures() == []
+
+    run.rows[0].failure = "manage.py migrate exited with 1:\nTraceback\n  somewhere\nTypeError: no\n"
+
+    assert run.failures() == ["ours-sqlite: manage.py migrate exited with 1: … TypeError: no"]
+
+
 def test_one_bad_round_does_not_decide_a_gate() -> None:
     assert Gate("latency", 1.75, (1.5, 3.0, 1.6)).verdict is Verdict.PASS
     assert Gate("rate", 2.5, (2.6, 1.0, 2.7), is_ceiling=False).verdict is Verdict.PASS
