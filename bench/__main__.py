@@ -52,8 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 70
     run.seconds = time.monotonic() - begun
     run.machine["took"] = f"{run.seconds / 60:.1f} minutes, {options.rounds} rounds"
+    status = _judge(options, run)
     _publish(options, run, report.to_markdown(run, account=whose.summary, at_once=AT_ONCE))
-    return _judge(options, run)
+    return status
 
 
 def _peers(options: Options, whose: account.Account, postgres: Postgres) -> list[Peer]:
@@ -94,13 +95,14 @@ def _claim(options: Options, run: Run, postgres: Postgres) -> None:
 
 
 def _publish(options: Options, run: Run, page: str) -> None:
+    if options.json:
+        options.json.write_text(report.to_json(run))
     if options.report and not run.failures():
+        options.report.parent.mkdir(parents=True, exist_ok=True)
         options.report.write_text(page)
         say(f"written: {options.report}")
     else:
         say(page)
-    if options.json:
-        options.json.write_text(report.to_json(run))
 
 
 def _judge(options: Options, run: Run) -> int:
