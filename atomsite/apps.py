@@ -10,4 +10,4 @@ class AtomConfig(AppConfig):
 class AtomAdminConfig(AdminConfig):
     """The stock admin, with this product's site in its place."""
 
-    default_site = "atomsite.admin.AtomAdminSite"
+    default_site = "atomsite.admin_site.AtomAdminSite"

@@ -1,0 +1,91 @@
+"""The admin site: Django's own, with this product's name, order and first page."""
+
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+#: The sections in the order of how often they are needed, and what they are called here.
+SECTIONS: Final = {
+    "shellagent": "Commands and hosts",
+    "governance": "Agents and rules",
+    "audit": "Audit trail",
+    "auth": "People",
+    "axes": "Logins",
+}
+_INDEX_ROWS: Final = 20
+
+
+class AtomAdminSite(admin.AdminSite):
+    """The product's site."""
+
+    site_header = "Atom Local Agent"
+    site_title = "Atom Local Agent"
+    index_title = "Now"
+    index_template = "admin/now.html"
+    site_url = None
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the sections that this person may see, in the product's order and words."""
+        apps = super().get_app_list(request, app_label)
+        order = list(SECTIONS)
+        for app in apps:
+            app["name"] = SECTIONS.get(app["app_label"], app["name"])
+        return sorted(apps, key=lambda app: order.index(app["app_label"]) if app["app_label"] in order else len(order))
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Show what waits, what runs and which hosts are alive, each to whom may see it."""
+        user = request.user
+        if not isinstance(user, User):
+            raise PermissionDenied
+        return super().index(request, {**_now(request, user), **(extra_context or {})})
+
+
+def _now(request: HttpRequest, user: User) -> dict[str, Any]:
+    # Models can be imported only once the site stands.
+    from governance.models import Agent  # noqa: PLC0415
+    from shellagent.admin_hosts import liveness  # noqa: PLC0415
+    from shellagent.admin_plans import plan_line, requests_of, waiting_cards  # noqa: PLC0415
+    from shellagent.admin_sessions import may_view_sessions  # noqa: PLC0415
+    from shellagent.models import Host, ShellSession  # noqa: PLC0415
+    from shellagent.services import sessions_expire  # noqa: PLC0415
+    from shellagent.states import Status  # noqa: PLC0415
+
+    may = {
+        "sessions": may_view_sessions(request),
+        "hosts": user.has_perm("shellagent.view_host") or user.has_perm("shellagent.control_host"),
+        "control": user.has_perm("shellagent.control_host"),
+        "agents": user.has_perm("governance.view_agent"),
+        "add_agent": user.has_perm("governance.add_agent"),
+        "trail": user.has_perm("audit.view_audit"),
+    }
+    shown: dict[str, Any] = {"may": may}
+    if may["sessions"]:
+        sessions_expire()
+        every = ShellSession.objects.select_related("agent", "host")
+        waiting = list(every.filter(status=Status.PENDING).order_by("created_at")[: _INDEX_ROWS + 1])
+        going = [Status.QUEUED, Status.CLAIMED, Status.RUNNING]
+        active = list(every.filter(status__in=going).order_by("id")[:_INDEX_ROWS])
+        ended = list(every.exclude(status__in=[Status.PENDING, *going]).order_by("-id")[:6])
+        requests = requests_of([*active, *ended])
+
+        def rows(sessions: list[ShellSession]) -> list[tuple[ShellSession, Any]]:
+            known = [(session, requests.get(session.pk)) for session in sessions]
+            return [(session, plan_line(request.plan) if request else "") for session, request in known]
+
+        shown |= {
+            "cards": waiting_cards(waiting[:_INDEX_ROWS], user),
+            "has_more_waiting": len(waiting) > _INDEX_ROWS,
+            "active": rows(active),
+            "ended": rows(ended),
+            "sessions_url": reverse("admin:shellagent_shellsession_changelist"),
+        }
+    if may["hosts"]:
+        shown["hosts"] = [(host, liveness(host)) for host in Host.objects.order_by("name")[:50]]
+    shown["has_agents"] = Agent.objects.exists()
+    shown["has_hosts"] = Host.objects.exists()
+    return shown

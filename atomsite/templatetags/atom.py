@@ -1,0 +1,41 @@
+"""Filters of the product's own pages."""
+
+from datetime import datetime
+
+from django import template
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from audit import admin_text
+
+register = template.Library()
+
+
+@register.filter
+def visible(text: object) -> SafeString:
+    """Return somebody else's text on one line, with what cannot be seen as escapes."""
+    return admin_text.visible(str(text))
+
+
+@register.filter
+def visible_block(text: object) -> SafeString:
+    """Return somebody else's text of several lines, with what cannot be seen as escapes."""
+    return admin_text.visible_block(str(text))
+
+
+@register.filter
+def distance(moment: datetime | None) -> str:
+    """Return how far away a moment is, in its largest unit: `42 s`, `3 min`, `5 h`, `2 d`."""
+    if moment is None:
+        return "never"
+    seconds = abs((timezone.now() - moment).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+@register.filter
+def words(text: object) -> str:
+    """Return a name of the program as words: `timed_out` as `timed out`."""
+    return str(text).replace("_", " ")

@@ -1,0 +1,212 @@
+"""The trail in the admin: read-only, for people with the permission. Reading it is itself an event."""
+
+import json
+from typing import Any, Final
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Max, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from audit.admin_lists import ShowOnlyAdmin, UncountedChangeList
+from audit.admin_text import visible, visible_block
+from audit.models import AuditEvent
+from audit.tags import Tag
+from audit.trail import Event, Party, record
+
+#: A name has no index: it is looked for among the newest events only.
+NAME_WINDOW: Final = 100_000
+_PARTIES: Final = ("user", "agent", "host", "session", "rule", "system")
+#: An event with one of these outcomes has the tag `session:…`, which has an index.
+_SESSION_OUTCOMES: Final = (
+    *("denied", "pending", "queued", "claimed", "running", "succeeded", "failed", "timed_out", "aborted", "refused"),
+    *("rejected", "expired", "cancelled", "lost"),
+)
+
+
+class SubjectFilter(admin.SimpleListFilter):
+    """The first part of a tag."""
+
+    title = "what it is about"
+    parameter_name = "about"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = dict.fromkeys(tag.value.partition(":")[0] for tag in Tag)
+        return [(name, name.replace("_", " ")) for name in names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        if not self.value():
+            return queryset
+        return queryset.filter(tag__in=[tag.value for tag in Tag if tag.value.startswith(f"{self.value()}:")])
+
+
+class TagFilter(admin.SimpleListFilter):
+    """The whole tag, from those of the chosen first part."""
+
+    title = "event"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        about = request.GET.get("about", "")
+        return [(tag.value, tag.value) for tag in Tag if tag.value.startswith(about)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(tag=self.value()) if self.value() else queryset
+
+
+class ActorTypeFilter(admin.SimpleListFilter):
+    """Whether a person, an agent, a host or the product acted."""
+
+    title = "who acted"
+    parameter_name = "actor"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, f"a {name}") for name in ("user", "agent", "host")] + [("system", "the product")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(actor_type=self.value()) if self.value() else queryset
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """What a session came to."""
+
+    title = "outcome"
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name.replace("_", " ")) for name in _SESSION_OUTCOMES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(tag=f"session:{self.value()}") if self.value() else queryset
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
+    """Events, newest first."""
+
+    list_display = ["when", "what", "who", "to_what", "outcome_text"]
+    list_display_links = ["when"]
+    list_filter = [SubjectFilter, TagFilter, ActorTypeFilter, OutcomeFilter, "occurred_at"]
+    list_per_page = 100
+    sortable_by = ()
+    ordering = ["-id"]
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ["session_id"]
+    search_help_text = (
+        "A session's id, a tag such as session:denied, a party such as agent:7 or user:2, or a name "
+        f"(a name is looked for in the newest {NAME_WINDOW:,} events)."
+    )
+    fields = ["occurred_at", "what", "who", "to_what", "outcome_text", "session", "uid", "hash", "body_text"]
+
+    def may_view(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("audit.view_audit"))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return UncountedChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        """Find what has an index; a name only where few rows have to be read."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(session_id=UUID(term)), False
+        except ValueError:
+            pass
+        kind, _, rest = term.partition(":")
+        if term in list(Tag):
+            return queryset.filter(tag=term), False
+        if kind in _PARTIES and rest:
+            return queryset.filter(Q(actor_type=kind, actor_id=rest) | Q(subject_type=kind, subject_id=rest)), False
+        newest = AuditEvent.objects.aggregate(newest=Max("id"))["newest"] or 0
+        recent = queryset.filter(id__gt=newest - NAME_WINDOW)
+        return recent.filter(Q(actor_label__icontains=term) | Q(subject_label__icontains=term)), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.may_view(request):
+            raise PermissionDenied
+        asked = {name: ",".join(values) for name, values in request.GET.lists()}
+        _record_reading(request, {"asked": asked})
+        context = {"title": "Audit trail", "empty_text": "No event matches.", **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.may_view(request):
+            raise PermissionDenied
+        _record_reading(request, {"event": object_id[:64]})
+        return super().change_view(request, object_id, form_url, {"title": "Audit event", **(extra_context or {})})
+
+    @admin.display(description="time")
+    def when(self, event: AuditEvent) -> str:
+        """Return the time to the millisecond, UTC."""
+        return f"{event.occurred_at:%Y-%m-%d %H:%M:%S}.{event.occurred_at.microsecond // 1000:03}"
+
+    @admin.display(description="event")
+    def what(self, event: AuditEvent) -> SafeString:
+        """Return the tag as a badge."""
+        return format_html('<code class="atom-tag">{}</code>', event.tag)
+
+    @admin.display(description="actor")
+    def who(self, event: AuditEvent) -> SafeString:
+        """Return who acted, as the event names them."""
+        return _party(event.actor_type, event.actor_id, event.actor_label)
+
+    @admin.display(description="subject")
+    def to_what(self, event: AuditEvent) -> SafeString:
+        """Return what it was done to, as the event names it."""
+        return _party(event.subject_type, event.subject_id, event.subject_label)
+
+    @admin.display(description="outcome")
+    def outcome_text(self, event: AuditEvent) -> SafeString:
+        """Return the outcome as a badge, or nothing."""
+        if not event.outcome:
+            return SafeString("")
+        return format_html('<span class="atom-badge atom-is-{}">{}</span>', event.outcome.lower(), event.outcome)
+
+    @admin.display(description="session")
+    def session(self, event: AuditEvent) -> SafeString | str:
+        """Return the session's id as a link to all of its events."""
+        if event.session_id is None:
+            return "none"
+        url = f"{reverse('admin:audit_auditevent_changelist')}?q={event.session_id}"
+        return format_html('<a href="{}">{}</a>, its event number {}', url, event.session_id, event.session_seq)
+
+    @admin.display(description="body")
+    def body_text(self, event: AuditEvent) -> SafeString:
+        """Return the canonical body, indented; what it holds is unchanged."""
+        text = json.dumps(json.loads(event.body), indent=2, ensure_ascii=False)
+        return format_html('<pre class="atom-block">{}</pre>', visible_block(text))
+
+
+def _party(kind: str, number: str, label: str) -> SafeString:
+    name = label or number or kind
+    return format_html(
+        '{} <a class="atom-quiet" href="{}?q={}:{}">{} {}</a>' if number else "{}",
+        visible(name),
+        reverse("admin:audit_auditevent_changelist"),
+        kind,
+        number,
+        kind,
+        number if len(number) < 12 else f"{number[:8]}…",
+    )
+
+
+def _record_reading(request: HttpRequest, data: dict[str, object]) -> None:
+    user = request.user
+    if not isinstance(user, User):
+        raise PermissionDenied
+    reader = Party("user", str(user.pk), user.get_username())
+    with transaction.atomic():
+        record(Event(Tag.TRAIL_READ, reader, Party("system", label="the trail"), data=data))

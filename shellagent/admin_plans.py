@@ -1,0 +1,114 @@
+"""A session as an approver reads it: the plan drawn as steps, never from the agent's words, with nothing hidden."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from audit.admin_text import visible
+from audit.models import AuditPayload
+from audit.trail import payloads_of
+from governance.policy.plan import Command, Join, Plan
+from shellagent.models import ShellSession
+from shellagent.services import may_approve
+from shellagent.services.deciding import StoredRequest
+
+JOIN_WORDS: Final = {
+    Join.FIRST: "",
+    Join.AND: "then, only if that succeeded",
+    Join.OR: "then, only if that failed",
+    Join.THEN: "then, in any case",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnStep:
+    """One pipeline: how it follows the one before, in words, and its commands as HTML, one a line."""
+
+    join: str
+    commands: tuple[SafeString, ...]
+
+
+def command_html(command: Command) -> SafeString:
+    """Return a command as it could be typed: each word quoted where it needs it, so that words stay apart."""
+    words = [shlex.quote(word) for word in command.argv]
+    program = format_html('<b class="atom-program">{}</b>', visible(words[0]))
+    rest = format_html_join("", " {}", ((visible(word),) for word in words[1:]))
+    return format_html("{}{}", program, rest)
+
+
+def plan_steps(plan: Plan) -> list[DrawnStep]:
+    """Return a plan's steps, drawn."""
+    return [
+        DrawnStep(JOIN_WORDS[step.join], tuple(command_html(command) for command in step.pipeline))
+        for step in plan.steps
+    ]
+
+
+def plan_line(plan: Plan) -> SafeString:
+    """Return a plan as one line, whole."""
+    parts = []
+    for step in plan.steps:
+        pipeline = format_html_join(
+            format_html(' <span class="atom-join">{}</span> ', "|"),
+            "{}",
+            ((command_html(command),) for command in step.pipeline),
+        )
+        joined = format_html(' <span class="atom-join">{}</span> ', step.join.value) if step.join else ""
+        parts.append(format_html("{}{}", joined, pipeline))
+    return format_html_join("", "{}", ((part,) for part in parts))
+
+
+def requests_of(sessions: Sequence[ShellSession]) -> dict[UUID, StoredRequest]:
+    """Return what each session asked for; one whose request was erased is missing."""
+    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.REQUEST)
+    return {row.session_id: StoredRequest.read(row.data) for row in rows}
+
+
+def decisions_of(sessions: Sequence[ShellSession]) -> dict[UUID, list[Mapping[str, Any]]]:
+    """Return every decision of each session, oldest first, as governance wrote it."""
+    found: dict[UUID, list[Mapping[str, Any]]] = {}
+    for row in payloads_of([session.pk for session in sessions], AuditPayload.Kind.DECISION):
+        found.setdefault(row.session_id, []).append(json.loads(row.data))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCard:
+    """A session that waits, as the queue shows it. `refusal` says why the reader may not decide, or is empty."""
+
+    session: ShellSession
+    steps: Sequence[DrawnStep]
+    env: Sequence[tuple[str, str]]
+    reason: str
+    explanation: str
+    refusal: str
+
+
+def waiting_cards(sessions: Sequence[ShellSession], reader: User) -> list[WaitingCard]:
+    """Return the cards of sessions that wait. Three queries, however many they are."""
+    requests, decisions = requests_of(sessions), decisions_of(sessions)
+    cards = []
+    for session in sessions:
+        request = requests.get(session.pk)
+        refusal = may_approve(session, reader)
+        if request is None:
+            refusal = refusal or "The command was erased; it can no longer be approved."
+        decided = decisions.get(session.pk)
+        cards.append(
+            WaitingCard(
+                session,
+                plan_steps(request.plan) if request else (),
+                sorted(request.env.items()) if request else (),
+                request.reason if request else "",
+                str(decided[-1].get("explanation", "")) if decided else "",
+                refusal,
+            )
+        )
+    return cards
