@@ -12,21 +12,19 @@ from django.shortcuts import render
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from governance.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ProblemError
+from governance.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    ProblemError,
+    UnauthenticatedError,
+)
 from shellagent.errors import TooManyError
 from shellagent.protocol import ProtocolError
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
-
-
-class UnauthenticatedError(ProblemError):
-    """A valid key or login is needed: `Authorization: Bearer ata_…`."""
-
-    status = 401
-    type = "unauthenticated"
-    title = "Not authenticated"
-    next_action = "stop"
 
 
 class UnavailableError(ProblemError):
@@ -105,6 +103,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         headers["Retry-After"] = str(problem.extra["retry_after"])
     elif problem.status == 503:
         headers["Retry-After"] = "5"
+    if problem.status == 401:
+        headers.setdefault("WWW-Authenticate", "Bearer")
     response = Response(body_of(problem), status=problem.status, headers=headers)
     renderer = getattr(context.get("request"), "accepted_renderer", None)
     if renderer is None or renderer.format == "json":

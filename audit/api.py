@@ -10,11 +10,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.models import AuditEvent
+from audit.pagination import CheckedCursorPagination
 from audit.tags import Tag
 from audit.trail import Event, Party, record
 
@@ -59,7 +59,7 @@ class EventFilterSerializer(serializers.Serializer[Any]):
     before = serializers.DateTimeField(required=False)
 
 
-class EventPagination(CursorPagination):
+class EventPagination(CheckedCursorPagination):
     ordering = "-id"
     page_size = 100
     max_page_size = 500

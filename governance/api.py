@@ -7,10 +7,10 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.pagination import CheckedCursorPagination
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, NotFoundError
 from governance.models import Agent
@@ -25,7 +25,7 @@ class AgentSerializer(serializers.ModelSerializer[Agent]):
         read_only_fields = fields
 
 
-class AgentPagination(CursorPagination):
+class AgentPagination(CheckedCursorPagination):
     ordering = "name"
     page_size = 50
 

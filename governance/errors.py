@@ -31,6 +31,15 @@ class NotFoundError(ProblemError):
     title = "Not found"
 
 
+class UnauthenticatedError(ProblemError):
+    """A valid key or login is needed: `Authorization: Bearer ata_…`."""
+
+    status = 401
+    type = "unauthenticated"
+    title = "Not authenticated"
+    next_action = "stop"
+
+
 class ForbiddenError(ProblemError):
     """You may not do this."""
 

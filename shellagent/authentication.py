@@ -29,6 +29,35 @@ class HostCaller:
         return f"host:{self.host.pk}"
 
 
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A machine that showed an enrolment code, which is looked up where it is used. Stands in `request.user`."""
+
+    code: str
+
+    is_authenticated = True
+    is_active = True
+    is_staff = False
+    is_superuser = False
+    pk = "newcomer"
+
+
+class EnrolmentCodeAuthentication(BaseAuthentication):
+    """`Authorization: Bearer ate_…`. Another kind of key is 403, a missing one 401."""
+
+    def authenticate(self, request: Request) -> tuple[Newcomer, None]:
+        code = bearer_key(request)
+        kind = keys.kind_of(code) if code else None
+        if kind in (keys.KeyKind.AGENT, keys.KeyKind.HOST):
+            raise PermissionDenied("This is a key; enrolling takes an enrolment code (ate_…).")
+        if code is None or kind is None:
+            raise AuthenticationFailed("Send the enrolment code: `Authorization: Bearer ate_…`.")
+        return Newcomer(code), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="atom-enrolment"'
+
+
 class HostKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer ath_…`. An agent's key is 403; a wrong or missing one, or a disabled host, 401."""
 

@@ -56,6 +56,14 @@ class IdempotencyConflictError(ConflictError):
     next_action = "revise"
 
 
+class TooLargeError(ProblemError):
+    """The body is too large."""
+
+    status = 413
+    type = "too-large"
+    title = "Body too large"
+
+
 class TooManyError(ProblemError):
     """Too many requests."""
 

@@ -27,5 +27,7 @@ ARGV_MAX: Final = 256
 REASON_MAX_CHARACTERS: Final = 2000
 ENV_MAX: Final = 64
 ENV_VALUE_MAX_CHARACTERS: Final = 4096
+#: The largest body that an agent or a person may send.
+BODY_MAX_BYTES: Final = 2 * 1024 * 1024
 #: The largest body that a host may send in one call: a batch of records with their output.
 HOST_BODY_MAX_BYTES: Final = 16 * 1024 * 1024

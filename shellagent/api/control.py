@@ -15,15 +15,13 @@ from governance.errors import ForbiddenError, NotFoundError
 from governance.services import user_party
 from shellagent import local_process, tasks
 from shellagent.api.access import person, visible_sessions
-from shellagent.api.execute import PROBLEM
-from shellagent.api.serializers import ControlSerializer
+from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
+from shellagent.api.serializers import ControlledHostSerializer, ControlSerializer, StatusSerializer
 from shellagent.models import Host
 from shellagent.protocol import Desired
 from shellagent.representation import Json, host_is_online
 from shellagent.services import host_set_desired, sessions_expire
 from shellagent.states import Status
-
-_PROBLEMS = dict.fromkeys((400, 401, 403, 404), PROBLEM)
 
 
 def host_json(host: Host) -> Json:
@@ -49,7 +47,7 @@ class StatusView(APIView):
     An agent sees the hosts that it may use, and counts of its own sessions.
     """
 
-    @extend_schema(operation_id="status", responses={200: dict, 401: PROBLEM})
+    @extend_schema(operation_id="status", responses={200: StatusSerializer})
     def get(self, request: Request) -> Response:
         caller = request.user
         hosts = Host.objects.order_by("name")
@@ -79,6 +77,7 @@ class ControlView(GenericAPIView[Any]):
     """Say what is wanted of a host's local agent; its next poll brings the word."""
 
     serializer_class = ControlSerializer
+    parser_classes = [BoundedJSONParser, BoundedFormParser]
     desired = Desired.RUNNING
 
     def post(self, request: Request) -> Response:
@@ -103,7 +102,7 @@ class StartHostView(ControlView):
 
     desired = Desired.RUNNING
 
-    @extend_schema(operation_id="host_resume", responses={200: dict, **_PROBLEMS})
+    @extend_schema(operation_id="host_resume", responses={200: ControlledHostSerializer})
     def post(self, request: Request) -> Response:
         return super().post(request)
 
@@ -113,6 +112,6 @@ class StopHostView(ControlView):
 
     desired = Desired.STOPPED
 
-    @extend_schema(operation_id="host_drain", responses={200: dict, **_PROBLEMS})
+    @extend_schema(operation_id="host_drain", responses={200: ControlledHostSerializer})
     def post(self, request: Request) -> Response:
         return super().post(request)

@@ -5,9 +5,8 @@ import json
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import GenericAPIView
-from rest_framework.parsers import FormParser, JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,25 +14,23 @@ from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
 from shellagent.api.access import AgentThrottle, asker, person, visible_session
+from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import (
     ApproveSerializer,
     DecisionSerializer,
     DryRunSerializer,
     ExecuteSerializer,
-    ProblemSerializer,
     SessionSerializer,
 )
 from shellagent.errors import DeniedError, NoHostError, NotAllowlistedError
 from shellagent.models import Host, ShellSession
 from shellagent.representation import Json, session_json
+from shellagent.schema import problems
 from shellagent.services import Ask, Idempotency, session_approve, session_reject, session_request
 from shellagent.services.asking import link_choose, request_read
 from shellagent.services.deciding import Circumstances
 from shellagent.states import Status
 from shellagent.waiting import session_wait
-
-PROBLEM = OpenApiResponse(ProblemSerializer, description="A problem, `application/problem+json`.")
-_PROBLEMS = dict.fromkeys((400, 401, 403, 404, 409, 415, 429, 503), PROBLEM)
 
 
 class ExecuteView(GenericAPIView[Any]):
@@ -43,7 +40,7 @@ class ExecuteView(GenericAPIView[Any]):
     """
 
     serializer_class = ExecuteSerializer
-    parser_classes = [JSONParser, FormParser]
+    parser_classes = [BoundedJSONParser, BoundedFormParser]
     throttle_classes = [AgentThrottle]
 
     @extend_schema(
@@ -56,7 +53,7 @@ class ExecuteView(GenericAPIView[Any]):
                 description="Sent again within 24 hours with the same body, it gives the same session.",
             )
         ],
-        responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS},
+        responses={200: SessionSerializer, 202: SessionSerializer, **problems(409, 429)},
     )
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
@@ -77,15 +74,16 @@ class DryRunView(GenericAPIView[Any]):
     """What governance would say of a command, and why. Nothing is created."""
 
     serializer_class = DryRunSerializer
+    parser_classes = [BoundedJSONParser, BoundedFormParser]
 
-    @extend_schema(operation_id="governance_dry_run", responses={200: DecisionSerializer, **_PROBLEMS})
+    @extend_schema(operation_id="governance_dry_run", responses={200: DecisionSerializer})
     def post(self, request: Request, agent_id: int) -> Response:
         return self._answer(request, agent_id, request.data)
 
     @extend_schema(
         operation_id="governance_dry_run_get",
         parameters=[DryRunSerializer],
-        responses={200: DecisionSerializer, **_PROBLEMS},
+        responses={200: DecisionSerializer},
     )
     def get(self, request: Request, agent_id: int) -> Response:
         return self._answer(request, agent_id, request.query_params)
@@ -110,9 +108,9 @@ class ApproveView(GenericAPIView[Any]):
     """Approve or reject a session that waits. People with the permission; never one's own request."""
 
     serializer_class = ApproveSerializer
-    parser_classes = [JSONParser, FormParser]
+    parser_classes = [BoundedJSONParser, BoundedFormParser]
 
-    @extend_schema(operation_id="approve", responses={200: SessionSerializer, **_PROBLEMS})
+    @extend_schema(operation_id="approve", responses={200: SessionSerializer, **problems(409)})
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -8,19 +8,17 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from governance import keys
-from governance.authentication import bearer_key
+from audit.canonical import MAX_INTEGER
 from governance.errors import InvalidError
-from shellagent import limits, protocol
+from shellagent import limits, protocol, schema
 from shellagent.api.peer import peer_check
-from shellagent.authentication import HostCaller, HostKeyAuthentication
+from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, HostKeyAuthentication, Newcomer
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
 from shellagent.services import host_enrol, host_poll, output_append, sessions_record, sessions_start
@@ -28,11 +26,44 @@ from shellagent.services import host_enrol, host_poll, output_append, sessions_r
 Message = TypeVar("Message")
 
 
+#: What the columns hold, in characters, and the largest numbers they take where that is less than JSON's.
+_LENGTHS = {
+    "instance_id": 64,
+    "boot_id": 64,
+    "claim_key": 64,
+    "start_key": 64,
+    "digest": 64,
+    "sha256": 64,
+    "version": 32,
+}
+_LARGEST = {"exit_codes": 2**31 - 1}
+
+_OUTPUT_ANSWER = {
+    "type": "object",
+    "properties": {"next_offset": {"type": "object", "additionalProperties": {"type": "integer"}}},
+    "required": ["next_offset"],
+}
+
+
+def _messages(asked: type, answer: type | schema.Schema) -> dict[str, Any]:
+    """Return how a call of the protocol describes itself."""
+    said = schema.message(answer) if isinstance(answer, type) else answer
+    wanted = {"application/json": schema.message(asked)}
+    return {"request": wanted, "responses": {200: said, **schema.problems(409, 426)}}
+
+
 class IsHost(BasePermission):
     """A host that showed its key."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return isinstance(request.user, HostCaller)
+
+
+class IsNewcomer(BasePermission):
+    """A machine that showed an enrolment code."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, Newcomer)
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -56,15 +87,43 @@ def message(request: Request, kind: type[Message]) -> Message:
         raise InvalidError(f"A host's body has at most {limits.HOST_BODY_MAX_BYTES} bytes.")
     try:
         data = json.loads(request.stream.read(int(length)) if request.stream else b"")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidError(f"The body is not JSON: {error}") from error
     if isinstance(data, dict) and data.get("v") != protocol.VERSION:
         raise ProtocolVersionError
+    _check(data)
     return protocol.decode(kind, data)
 
 
+def _check(value: object, name: str = "") -> None:
+    """Raise InvalidError for a value that no host means and that one of the databases would not keep."""
+    if isinstance(value, str):
+        if "\0" in value or not _is_unicode(value):
+            raise InvalidError(f"`{name}` holds a NUL or half a character.")
+        if len(value) > _LENGTHS.get(name, len(value)):
+            raise InvalidError(f"`{name}` has at most {_LENGTHS[name]} characters.")
+    elif isinstance(value, int):
+        if not 0 <= value <= _LARGEST.get(name, MAX_INTEGER):
+            raise InvalidError(f"`{name}` is out of range.")
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check(key, "a name")
+            _check(item, key)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class PollView(HostView):
-    @extend_schema(operation_id="host_poll", request=dict, responses={200: dict})
+    @extend_schema(operation_id="host_poll", **_messages(protocol.PollRequest, protocol.PollAnswer))
     def post(self, request: Request) -> Response:
         wanted = message(request, protocol.PollRequest)
         answer = host_poll(host=self.host(), request=wanted, is_peer_there=peer_check(request))
@@ -72,21 +131,21 @@ class PollView(HostView):
 
 
 class StartView(HostView):
-    @extend_schema(operation_id="host_start", request=dict, responses={200: dict})
+    @extend_schema(operation_id="host_start", **_messages(protocol.StartRequest, protocol.StartAnswer))
     def post(self, request: Request) -> Response:
         answer = sessions_start(host=self.host(), request=message(request, protocol.StartRequest))
         return Response(protocol.encode(answer))
 
 
 class HostOutputView(HostView):
-    @extend_schema(operation_id="host_output", request=dict, responses={200: dict})
+    @extend_schema(operation_id="host_output", **_messages(protocol.OutputRequest, _OUTPUT_ANSWER))
     def post(self, request: Request, session_id: UUID) -> Response:
         wanted = message(request, protocol.OutputRequest)
         return Response({"next_offset": output_append(host=self.host(), session_id=session_id, request=wanted)})
 
 
 class RecordView(HostView):
-    @extend_schema(operation_id="host_record", request=dict, responses={200: dict})
+    @extend_schema(operation_id="host_record", **_messages(protocol.RecordRequest, protocol.RecordAnswer))
     def post(self, request: Request) -> Response:
         answer = sessions_record(host=self.host(), request=message(request, protocol.RecordRequest))
         return Response(protocol.encode(answer))
@@ -95,14 +154,12 @@ class RecordView(HostView):
 class EnrolView(HostView):
     """Turn an enrolment code, sent as the Bearer key, into a host's key."""
 
-    authentication_classes = []
-    permission_classes = []
+    authentication_classes = [EnrolmentCodeAuthentication]
+    permission_classes = [IsNewcomer]
 
-    @extend_schema(operation_id="host_enrol", request=dict, responses={200: dict})
+    @extend_schema(operation_id="host_enrol", **_messages(protocol.EnrolRequest, protocol.EnrolAnswer))
     def post(self, request: Request) -> Response:
-        code = bearer_key(request) or ""
-        if keys.kind_of(code) is not keys.KeyKind.ENROLMENT:
-            raise AuthenticationFailed("Send the enrolment code: `Authorization: Bearer ate_…`.")
+        caller: Any = request.user
         wanted = message(request, protocol.EnrolRequest)
-        host, key = host_enrol(code=code, facts=wanted.facts)
+        host, key = host_enrol(code=caller.code, facts=wanted.facts)
         return Response(protocol.encode(protocol.EnrolAnswer(protocol.VERSION, str(host.pk), host.name, key)))

@@ -149,6 +149,57 @@ class DecisionSerializer(serializers.Serializer[Any]):
     obligations = serializers.ListField(child=serializers.CharField())
 
 
+class HostSerializer(NamedSerializer):
+    """A host as people see it."""
+
+    enabled = serializers.BooleanField()
+    enrolled = serializers.BooleanField()
+    online = serializers.BooleanField(help_text="Heard of within 30 seconds.")
+    last_seen_at = serializers.DateTimeField(allow_null=True)
+    desired_state = serializers.ChoiceField(choices=["running", "stopped"])
+    version = serializers.CharField(allow_blank=True)
+    running = serializers.IntegerField()
+    spool = serializers.IntegerField(help_text="Results that wait on the host to be acknowledged.")
+    protections = serializers.ListField(child=serializers.CharField())
+
+
+class ControlledHostSerializer(HostSerializer):
+    spawned = serializers.BooleanField(required=False, help_text="Whether its process was started here.")
+
+
+class CountsSerializer(serializers.Serializer[Any]):
+    pending = serializers.IntegerField()
+    queued = serializers.IntegerField()
+    claimed = serializers.IntegerField()
+    running = serializers.IntegerField()
+
+
+class StatusSerializer(serializers.Serializer[Any]):
+    """Whether commands can run."""
+
+    hosts = HostSerializer(many=True)
+    sessions = CountsSerializer()
+    database = serializers.ChoiceField(choices=["ok"])
+    worker = serializers.ChoiceField(choices=["ok", "late", "not scheduled"])
+    time = serializers.DateTimeField()
+
+
+class OutputPartSerializer(serializers.Serializer[Any]):
+    offset = serializers.IntegerField()
+    bytes = serializers.IntegerField()
+    text = serializers.CharField(allow_blank=True)
+
+
+class OutputSerializer(serializers.Serializer[Any]):
+    """A session's stored output; where one part does not follow the one before it, the middle was cut."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=[item.value for item in Status])
+    finished = serializers.BooleanField()
+    stdout = OutputPartSerializer(many=True)
+    stderr = OutputPartSerializer(many=True)
+
+
 class SessionSerializer(serializers.Serializer[Any]):
     """A session, as `representation.session_json` writes it."""
 
@@ -191,13 +242,3 @@ class SessionSerializer(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
     next_action = serializers.ChoiceField(choices=["wait", "revise", "stop", "none"])
     poll_after_seconds = serializers.IntegerField(allow_null=True)
-
-
-class ProblemSerializer(serializers.Serializer[Any]):
-    """RFC 9457. `type` is a URL that explains itself."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    next_action = serializers.ChoiceField(choices=["wait", "revise", "stop", "none"])

@@ -3,32 +3,34 @@
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db.models import Q
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.pagination import CheckedCursorPagination
+from governance.errors import ForbiddenError
 from shellagent.api.access import caller_party, visible_session, visible_sessions
-from shellagent.api.execute import PROBLEM
+from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import (
     CancelSerializer,
+    OutputSerializer,
     ReadSerializer,
     SessionFilterSerializer,
     SessionSerializer,
 )
 from shellagent.models import SessionQuerySet
 from shellagent.representation import session_json, sessions_json
-from shellagent.services import session_cancel, sessions_expire
+from shellagent.schema import problems
+from shellagent.services import may_cancel, session_cancel, sessions_expire
 from shellagent.services.recording import output_of
 from shellagent.states import Status
 from shellagent.waiting import session_wait
 
-_PROBLEMS = dict.fromkeys((400, 401, 403, 404, 409), PROBLEM)
 
-
-class SessionPagination(CursorPagination):
+class SessionPagination(CheckedCursorPagination):
     """Newest first; the id is time-ordered, so it is the cursor."""
 
     ordering = "-id"
@@ -49,7 +51,7 @@ class SessionListView(GenericAPIView[Any]):
     @extend_schema(
         operation_id="sessions",
         parameters=[SessionFilterSerializer],
-        responses={200: SessionSerializer(many=True), **_PROBLEMS},
+        responses={200: SessionSerializer(many=True)},
     )
     def get(self, request: Request) -> Response:
         filters = SessionFilterSerializer(data=request.query_params)
@@ -64,7 +66,7 @@ class SessionView(GenericAPIView[Any]):
 
     serializer_class = SessionSerializer
 
-    @extend_schema(operation_id="session", parameters=[ReadSerializer], responses={200: SessionSerializer, **_PROBLEMS})
+    @extend_schema(operation_id="session", parameters=[ReadSerializer], responses={200: SessionSerializer})
     def get(self, request: Request, session_id: UUID) -> Response:
         options = ReadSerializer(data=request.query_params)
         options.is_valid(raise_exception=True)
@@ -79,7 +81,7 @@ class OutputView(GenericAPIView[Any]):
 
     serializer_class = SessionSerializer
 
-    @extend_schema(operation_id="session_output", responses={200: dict, **_PROBLEMS})
+    @extend_schema(operation_id="session_output", responses={200: OutputSerializer})
     def get(self, request: Request, session_id: UUID) -> Response:
         session = visible_session(request, session_id)
         streams = {
@@ -102,14 +104,17 @@ class CancelView(GenericAPIView[Any]):
     """Cancel a session: at once before it runs; while it runs its host is told to stop it."""
 
     serializer_class = CancelSerializer
+    parser_classes = [BoundedJSONParser, BoundedFormParser]
 
     @extend_schema(
-        operation_id="session_cancel", responses={200: SessionSerializer, 202: SessionSerializer, **_PROBLEMS}
+        operation_id="session_cancel", responses={200: SessionSerializer, 202: SessionSerializer, **problems(409)}
     )
     def post(self, request: Request, session_id: UUID) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         session = visible_session(request, session_id)
+        if isinstance(request.user, User) and (refusal := may_cancel(session, request.user)):
+            raise ForbiddenError(refusal)
         session = session_cancel(
             session=session, actor=caller_party(request), reason=serializer.validated_data.get("reason", "")
         )

@@ -2,7 +2,7 @@
 
 from shellagent.services.approving import may_approve, session_approve, session_reject
 from shellagent.services.asking import Ask, Asker, Idempotency, session_request
-from shellagent.services.cancelling import session_cancel
+from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.hosts import (
     agent_host_delete,
     agent_host_set,
@@ -32,6 +32,7 @@ __all__ = [
     "idempotency_keys_retire",
     "leases_tidy",
     "may_approve",
+    "may_cancel",
     "output_append",
     "output_of",
     "payloads_retire",

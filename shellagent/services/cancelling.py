@@ -1,5 +1,6 @@
 """The agent or an operator cancels: at once before it runs, by order to the host while it runs."""
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
@@ -11,6 +12,20 @@ from shellagent.models import ShellSession
 from shellagent.protocol import Reason
 from shellagent.services.moving import session_note, sessions_move
 from shellagent.states import Status
+
+_OPERATING = ("shellagent.control_host", "shellagent.execute_for_agent", "shellagent.approve")
+
+
+def may_cancel(session: ShellSession, user: User) -> str:
+    """Return why this person may not cancel this session, or an empty text where they may.
+
+    Who asked for it, who owns the agent, and operators may; to see a session is not enough.
+    """
+    if user.pk in (session.requester_user_id, session.agent.owner_id):
+        return ""
+    if any(user.has_perm(permission) for permission in _OPERATING):
+        return ""
+    return "You neither asked for this nor own its agent, and lack the permission to operate hosts."
 
 
 def session_cancel(*, session: ShellSession, actor: Party, reason: str = "") -> ShellSession:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from audit.tags import Tag
 from audit.trail import Event, Party, record
 from governance import keys
-from governance.errors import ConflictError, ForbiddenError, InvalidError
+from governance.errors import ConflictError, InvalidError, UnauthenticatedError
 from governance.models import Agent
 from governance.policy.types import Maturity
 from shellagent import limits, wake
@@ -43,12 +43,12 @@ def enrolment_issue(*, name: str, actor: Party, is_local: bool = False) -> str:
 def host_enrol(*, code: str, facts: HostFacts) -> tuple[Host, str]:
     """Use an enrolment code. Returns the host and its key, the only time that it can be read.
 
-    Raises ForbiddenError for a code that is unknown, used or expired.
+    Raises UnauthenticatedError for a code that is unknown, used or expired.
     """
     now = timezone.now()
     codes = EnrolmentCode.objects.filter(digest=keys.digest(code), used_at=None, expires_at__gt=now)
     if not codes.update(used_at=now):
-        raise ForbiddenError("This enrolment code is unknown, used or expired. Ask an operator for a new one.")
+        raise UnauthenticatedError("This enrolment code is unknown, used or expired. Ask an operator for a new one.")
     host = EnrolmentCode.objects.select_related("host").get(digest=keys.digest(code)).host
     made = keys.make(keys.KeyKind.HOST)
     host.key_digest, host.key_prefix = made.digest, made.prefix

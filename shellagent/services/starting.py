@@ -6,6 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit.trail import SYSTEM
+from governance.errors import InvalidError
 from shellagent import limits, protocol, queries, wake
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
@@ -28,6 +29,8 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
         for start in request.starts:
             if start.id in answers:
                 continue  # Of two wishes for one session in a call the first counts.
+            if not start.start_key:
+                raise InvalidError("A start key may not be empty.")
             session = known.get(start.id)
             if session is None:
                 answers[start.id] = _stale(start, "This host has no such session.")

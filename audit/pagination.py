@@ -1,0 +1,23 @@
+"""Lists by cursor. A cursor that no list gave out is answered as such, not as an error of the server's."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import DataError
+from django.db.models import Model, QuerySet
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+
+class CheckedCursorPagination(CursorPagination):
+    """DRF's, which passes the position in a cursor to the database whatever it is."""
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
+    ) -> list[Model] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValueError, ValidationError, DataError):
+            raise NotFound(self.invalid_cursor_message) from None
