@@ -156,8 +156,8 @@ class Scene:
 class Caller:
     """Somebody who calls by HTTP."""
 
-    def __init__(self, **headers: str) -> None:
-        self.client = APIClient(raise_request_exception=False)
+    def __init__(self, *, enforce_csrf_checks: bool = False, **headers: str) -> None:
+        self.client = APIClient(enforce_csrf_checks=enforce_csrf_checks, raise_request_exception=False)
         self.client.credentials(**headers)
 
     @classmethod
@@ -166,9 +166,9 @@ class Caller:
         return cls(HTTP_AUTHORIZATION=f"Bearer {key}")
 
     @classmethod
-    def logged_in(cls, user: User) -> "Caller":
+    def logged_in(cls, user: User, *, enforce_csrf_checks: bool = False) -> "Caller":
         """Return a person with a login."""
-        caller = cls()
+        caller = cls(enforce_csrf_checks=enforce_csrf_checks)
         caller.client.force_login(user)
         return caller
 
