@@ -14,40 +14,41 @@ from uuid import UUID
 from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-Row = TypeVar("Row", bound=models.Model)
+Value = TypeVar("Value")
 _Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
 
 
 def insert(rows: Sequence[models.Model], *, ignore_known: bool = False) -> None:
-    """Insert rows of one model in one statement. Their automatic primary keys are left unset.
+    """Insert rows of one model. Their automatic primary keys are left unset.
 
     With `ignore_known` a row that breaks a unique constraint is passed over. Raises the database's own errors.
     """
     if not rows:
         return
     sql, fields = _insertion(type(rows[0]), connection.vendor, ignore_known)
-    place = f"({', '.join(['%s'] * len(fields))})"
-    statement = sql.replace("ROWS", ", ".join([place] * len(rows)), 1)
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in fields]
+    values = [[prepare(getattr(row, name), connection) for name, prepare in fields] for row in rows]
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
+        cursor.executemany(sql, values)
     for row in rows:
         row._state.adding = False
         row._state.db = DEFAULT_DB_ALIAS
 
 
 @cache
-def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tuple[str, list[Any]]:
+def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tuple[str, list[tuple[str, Any]]]:
     del vendor  # part of the cache's key: quoting is the database's
     fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(field.column) for field in fields)
+    places = ", ".join(["%s"] * len(fields))
     known = " ON CONFLICT DO NOTHING" if ignore_known else ""
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ROWS{known}", fields  # noqa: S608
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}"  # noqa: S608
+    return sql, [(str(field.attname), field.get_db_prep_save) for field in fields]
 
 
 class Prepared:
-    """A `values_list` query of the ORM, compiled at its first run for each database and each length of its lists.
+    """A `values_list` query of the ORM, compiled at its first run for each database and padded length of its lists.
 
     `build` makes the query from arguments that stand for what comes later: int, str, UUID, datetime, or a list of
     UUIDs. `rows` runs it with values of the same kinds, in the same order.
@@ -60,9 +61,10 @@ class Prepared:
 
     def rows(self, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows for these values."""
-        lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
         if any(isinstance(value, list) and not value for value in values):
             return []
+        values = tuple(padded(value) if isinstance(value, list) else value for value in values)
+        lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
         key = (connection.vendor, *lengths)
         built = self._built.get(key)
         if built is None:
@@ -92,6 +94,11 @@ class Prepared:
             raise ValueError("a value has no place in the query that was built")
         converters = compiler.get_converters([column for column, _sql, _alias in compiler.select])
         return sql, list(params), places, [(at, found, column) for at, (found, column) in converters.items()]
+
+
+def padded(values: Sequence[Value]) -> list[Value]:
+    """Return values for an IN list with the last one repeated up to a power of two, so that few statements differ."""
+    return [*values, *[values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
 
 
 def _stand_in(kind: type, number: int) -> Any:

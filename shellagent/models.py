@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import connection, models
 
+from audit.statements import padded
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.protocol import Desired
 from shellagent.states import TRANSITIONS, Status
@@ -128,6 +129,7 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
     """Run the UPDATE. Its SQL is put together here because the ORM has no RETURNING, and compiles for 0.3 ms a call."""
     if not ids:
         return []
+    ids = padded(ids)
     meta = ShellSession._meta
     fields = [meta.get_field(name) for name in columns]
     key = meta.pk
