@@ -40,7 +40,7 @@ def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tu
     del vendor  # part of the cache's key: quoting is the database's
     fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in fields)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     known = " ON CONFLICT DO NOTHING" if ignore_known else ""
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}"  # noqa: S608
