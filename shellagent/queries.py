@@ -34,6 +34,17 @@ def host_by_key(digest: str) -> Host | None:
     return _instance(Host, rows[0]) if rows else None
 
 
+_DESIRED = Prepared(lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state"), int)
+
+
+def desired_state_of(host_id: int) -> str:
+    """Return what is wanted of a host now. Raises LookupError where it is gone."""
+    rows = _DESIRED.rows(host_id)
+    if not rows:
+        raise LookupError(f"no host {host_id}")
+    return str(rows[0][0])
+
+
 _LINKS_OF_AGENT = Prepared(
     lambda agent_id: AgentHost.objects.filter(agent_id=agent_id).values_list(
         *_columns(AgentHost), *_columns(Host, "host__")
@@ -172,3 +183,35 @@ def session_with(session_id: UUID) -> ShellSession:
     session = _session(rows[0])
     session.host = _instance(Host, rows[0], len(_columns(ShellSession)) + len(_columns(Agent)))
     return session
+
+
+_LEASES_DUE = Prepared(
+    lambda host_id, ids, due_before: ShellSession.objects.filter(
+        host_id=host_id,
+        pk__in=ids,
+        status__in=[Status.CLAIMED.value, Status.RUNNING.value],
+        lease_expires_at__lt=due_before,
+    ).values_list("pk"),
+    int,
+    list,
+    datetime,
+)
+
+
+def leases_due(host_id: int, ids: list[UUID], due_before: datetime) -> list[UUID]:
+    """Return those of a host's sessions whose lease ends before a time."""
+    return [row[0] for row in _LEASES_DUE.rows(host_id, ids, due_before)]
+
+
+_CANCELS = Prepared(
+    lambda host_id, ids: ShellSession.objects.filter(
+        host_id=host_id, pk__in=ids, status=Status.RUNNING, cancel_requested_at__isnull=False
+    ).values_list("pk", "cancel_reason"),
+    int,
+    list,
+)
+
+
+def cancels_of(host_id: int, ids: list[UUID]) -> list[tuple[UUID, str]]:
+    """Return which of a host's running sessions are to be stopped, and why."""
+    return [(row[0], row[1]) for row in _CANCELS.rows(host_id, ids)]

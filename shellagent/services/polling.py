@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from audit.tags import Tag
 from audit.trail import Event, record
-from shellagent import limits, protocol, wake
+from shellagent import limits, protocol, queries, wake
 from shellagent.errors import InstanceError
 from shellagent.models import Host, ServerStart, ShellSession
 from shellagent.protocol import CancelOrder, Desired, PollAnswer, PollRequest
@@ -43,7 +43,7 @@ def host_poll(*, host: Host, request: PollRequest, is_peer_there: Callable[[], b
             bell.wait(min(wake.RECHECK_SECONDS, remaining))
             if not is_peer_there():
                 return answer
-            host.desired_state = Host.objects.values_list("desired_state", flat=True).get(pk=host.pk)
+            host.desired_state = queries.desired_state_of(host.pk)
     _seen(host)
     return answer
 
@@ -93,16 +93,19 @@ def _seen(host: Host, changed: Iterable[str] = ()) -> None:
     is_recent = host.last_seen_at and now - host.last_seen_at < timedelta(seconds=limits.SEEN_EVERY_SECONDS)
     if changed or not is_recent:
         host.last_seen_at = now
-        host.save(update_fields=[*changed, "last_seen_at"])
+        with transaction.atomic():
+            host.save(update_fields=[*changed, "last_seen_at"])
 
 
 def _renew(host: Host, running: tuple[str, ...], now: datetime) -> None:
-    ShellSession.objects.filter(
-        pk__in=protocol.session_ids(running),
-        host=host,
-        status__in=[Status.CLAIMED, Status.RUNNING],
-        lease_expires_at__lt=now + timedelta(seconds=limits.LEASE_RENEW_SECONDS),
-    ).update(lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS))
+    """Renew the leases that are due. Most polls find none, and then write nothing."""
+    ids = protocol.session_ids(running)
+    due_before = now + timedelta(seconds=limits.LEASE_RENEW_SECONDS)
+    if due := queries.leases_due(host.pk, ids, due_before):
+        with transaction.atomic():
+            ShellSession.objects.filter(pk__in=due, host=host, status__in=[Status.CLAIMED, Status.RUNNING]).update(
+                lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS)
+            )
 
 
 def _is_alive(host: Host, now: datetime) -> bool:
@@ -121,16 +124,8 @@ def _server_is_up() -> None:
 def _cancels(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
     if not request.running:
         return ()
-    wanted = ShellSession.objects.filter(
-        pk__in=protocol.session_ids(request.running),
-        host=host,
-        status=Status.RUNNING,
-        cancel_requested_at__isnull=False,
-    )
-    return tuple(
-        CancelOrder(str(session_id), reason, limits.GRACE_SECONDS)
-        for session_id, reason in wanted.values_list("pk", "cancel_reason")
-    )
+    wanted = queries.cancels_of(host.pk, protocol.session_ids(request.running))
+    return tuple(CancelOrder(str(session_id), reason, limits.GRACE_SECONDS) for session_id, reason in wanted)
 
 
 def _facts(request: PollRequest) -> dict[str, object]:
