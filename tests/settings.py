@@ -13,7 +13,11 @@ for _name in ("ATOM_KEY", "ATOM_HOST_KEY", "ATOM_URL", "ATOM_PUBLIC_URL", "ATOM_
     os.environ.pop(_name, None)
 
 from atomsite.settings import *  # noqa: E402, F403
+from atomsite.settings import DATABASES, IS_SQLITE  # noqa: E402
 
+if IS_SQLITE:
+    # Said in full, because pytest-xdist's support would know SQLite only by Django's own name for it.
+    DATABASES["default"]["TEST"] = {"NAME": ":memory:"}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
