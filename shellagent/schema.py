@@ -7,13 +7,17 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
+from audit.canonical import MAX_INTEGER
+from shellagent import protocol
+
 Schema = dict[str, Any]
 _PLAIN: dict[Any, Schema] = {
     str: {"type": "string"},
-    int: {"type": "integer"},
+    int: {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
     bool: {"type": "boolean"},
     Any: {},
 }
+_VERSION: Schema = {"type": "integer", "enum": [protocol.VERSION]}
 
 
 class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (drf-spectacular ships no types)
@@ -62,7 +66,7 @@ def message(cls: type) -> Schema:
     return {
         "type": "object",
         "description": (cls.__doc__ or "").partition("\n")[0],
-        "properties": {item.name: _of(hints[item.name]) for item in fields},
+        "properties": {item.name: _VERSION if item.name == "v" else _of(hints[item.name]) for item in fields},
         "required": [
             item.name
             for item in fields
