@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from shellagent import protocol
@@ -159,7 +160,7 @@ class Client:
         except requests.ConnectionError as error:
             logger.info("%s %s: %s", method, path, type(error).__name__)
             raise _ConnectionLostError(error) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             logger.info("%s %s: %s", method, path, type(error).__name__)
             raise UnavailableError(_sentence(self.url, error)) from error
         except (UnicodeError, ValueError) as error:
@@ -209,7 +210,8 @@ def failure(answer: Answer, *, where: str) -> CallError:
 
 def _read(response: requests.Response, *, deadline: float) -> bytes:
     content = bytearray()
-    for chunk in response.iter_content(CHUNK_BYTES):
+    # What has come, however little: a read that waits for a full chunk would not notice that the time is over.
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             raise requests.RequestException("the answer is larger than 32 MiB")
@@ -230,7 +232,7 @@ def _retry_after(response: requests.Response) -> float:
     return min(float(value), 60.0) if value.isdigit() else 0.0
 
 
-def _sentence(url: str, error: requests.RequestException) -> str:
+def _sentence(url: str, error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return f"The certificate of {url} is not trusted. Give the URL whose name it carries, or install its authority."
     if isinstance(error, requests.ConnectionError):

@@ -204,10 +204,10 @@ class Run:
         elif self._rung is Rung.TERM:
             self._rung = Rung.KILL
             tree.look()
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(tree.root, signal.SIGKILL)
             if self.process is not None:
                 self.process.kill()
+            # Those in sessions of their own may hold the pipes; waiting for them would take the whole drain.
+            tree.sweep(spare=self.runner.others(tree.root))
             self._deadline = now + KILL_SECONDS
         else:
             return False

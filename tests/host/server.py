@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -107,9 +108,12 @@ class StubServer:
             self.changed.notify_all()
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Wait until a condition on this server's state is true."""
-        with self.changed:
-            assert self.changed.wait_for(lambda: bool(condition()), seconds), f"did not come; calls: {self.calls[-20:]}"
+        """Wait until a condition is true, of this server or of anything else."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"did not come; calls: {self.calls[-20:]}"
+            with self.changed:
+                self.changed.wait(0.02)
 
     def result(self, session_id: str, seconds: float = 10.0) -> dict[str, Any]:
         """Return a session's record, once it has come."""

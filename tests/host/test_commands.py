@@ -1,0 +1,274 @@
+"""The commands as programs: real processes against the stub server, their exit codes, and what they print."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shellagent.host import localagent, runlocalagent
+from shellagent.host.state import Enrolment, StateFolder
+from tests.host.server import HOST_ID, KEY, StubServer, assignment
+
+MANAGE = str(Path(__file__).resolve().parent.parent.parent / "manage.py")
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ATOM_", "DJANGO_"))}
+    return {**kept, "XDG_CACHE_HOME": str(tmp_path / "cache"), "ATOM_HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def command(env: dict[str, str]) -> Command:
+    def run(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, MANAGE, *arguments],
+            env={**env, **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def enrolled(server: StubServer, tmp_path: Path) -> StateFolder:
+    folder = StateFolder(tmp_path / "home" / "host")
+    folder.enrol(Enrolment(server.url, HOST_ID, "here"), KEY)
+    return folder
+
+
+@pytest.fixture
+def agent(enrolled: StateFolder, server: StubServer, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A local agent in the foreground that has polled."""
+    arguments = [sys.executable, MANAGE, "runlocalagent"]
+    process = subprocess.Popen(arguments, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        server.wait_for(lambda: server.polls)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["runlocalagent", "--help"], 0, "examples:"),
+        (["localagent", "--help"], 0, "examples:"),
+        (["localagent", "execute", "--help"], 0, "exit codes"),
+        (["runlocalagent", "--nonsense"], 64, "usage:"),
+        (["runlocalagent", "--concurrency", "0"], 64, "from 1 to"),
+        (["localagent"], 64, "usage:"),
+        (["localagent", "execute"], 64, "usage:"),
+    ],
+)
+def test_help_lists_examples_and_a_usage_error_is_64(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, expected: str
+) -> None:
+    main = runlocalagent.main if arguments[0] == "runlocalagent" else localagent.main
+    with pytest.raises(SystemExit) as caught:
+        main(arguments[1:])
+    printed = capsys.readouterr()
+    assert caught.value.code == code
+    assert expected in printed.out + printed.err
+
+
+def test_manage_starts_it_without_django(command: Command) -> None:
+    done = command("runlocalagent", "--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert "shellagent.host" in done.stderr
+    assert "django" not in done.stderr
+
+
+def test_it_warns_works_and_ends_clean(agent: subprocess.Popen[str], server: StubServer) -> None:
+    wanted = assignment("echo", "hello\x1b[31m")
+    server.submit(wanted)
+    assert server.result(wanted.id)["outcome"] == "succeeded"
+    assert psutil.Process(agent.pid).memory_info().rss < 60 * 1024 * 1024
+    agent.send_signal(signal.SIGTERM)
+    _, printed = agent.communicate(timeout=10)
+    assert agent.returncode == 0
+    for expected in ("access to this machine's files", "AUTONOMOUS", "audited", "protections:", f"run {wanted.id}"):
+        assert expected in printed
+    assert "\x1b" not in printed
+    assert KEY not in printed
+
+
+def test_the_first_signal_waits_and_the_second_aborts(agent: subprocess.Popen[str], server: StubServer) -> None:
+    wanted = assignment("sleep", "60")
+    server.submit(wanted)
+    server.wait_for(lambda: wanted.id in server.started)
+    agent.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert agent.poll() is None
+    agent.send_signal(signal.SIGINT)
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["reason"]) == ("aborted", "agent_stop")
+    assert agent.wait(10) == 0
+
+
+def test_killed_and_started_again_it_reports_lost_and_runs_nothing_twice(
+    agent: subprocess.Popen[str], server: StubServer, command: Command
+) -> None:
+    wanted = assignment("sleep", "61.25")
+    server.submit(wanted)
+    server.wait_for(lambda: wanted.id in server.started)
+    server.wait_for(lambda: any("61.25" in (item.info["cmdline"] or []) for item in psutil.process_iter(["cmdline"])))
+    time.sleep(0.1)
+    agent.kill()
+    agent.wait()
+    assert command("runlocalagent", "--once").returncode == 0
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["reason"]) == ("lost", "agent_restart")
+    assert not any("61.25" in (item.info["cmdline"] or []) for item in psutil.process_iter(["cmdline"]))
+
+
+def test_exit_codes_of_what_stops_it(enrolled: StateFolder, server: StubServer, command: Command) -> None:
+    enrolled.enrol(enrolled.enrolment(), "ath_wrong")
+    done = command("runlocalagent")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    enrolled.enrol(enrolled.enrolment(), KEY)
+    server.bend("/api/host/poll", lambda _: (409, {"title": "Conflict", "detail": "Another live process."}))
+    assert command("runlocalagent").returncode == 4
+    enrolled.lock()
+    assert command("runlocalagent").returncode == 4
+    enrolled.unlock()
+    enrolled.key_file.unlink()
+    done = command("runlocalagent")
+    assert (done.returncode, "localagent enroll" in done.stderr) == (64, True)
+    assert command("runlocalagent", "--once", ATOM_HOST_KEY=KEY).returncode == 0
+
+
+def test_once_without_a_server_is_69(enrolled: StateFolder, command: Command) -> None:
+    done = command("runlocalagent", "--once", "--backend-url", "http://127.0.0.1:9")
+    assert done.returncode == 69
+    assert "Is it running" in done.stderr
+    assert command("runlocalagent", "--backend-url", "ftp://x").returncode == 64
+    assert enrolled.pid_file.exists() is False
+
+
+def test_start_status_stop(enrolled: StateFolder, command: Command) -> None:
+    def status() -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(command("localagent", "status", "--json").stdout)
+        return shown
+
+    assert status()["is_running"] is False
+    done = command("localagent", "start", "--json")
+    assert done.returncode == 0, done.stderr
+    started = json.loads(done.stdout)
+    try:
+        assert started["is_new"] is True
+        again = json.loads(command("localagent", "start", "--json").stdout)
+        assert (again["pid"], again["is_new"]) == (started["pid"], False)
+        shown = status()
+        assert (shown["pid"], shown["server"]) == (started["pid"], "answers and knows this host")
+        assert shown["last_log_line"]
+    finally:
+        assert command("localagent", "stop").returncode == 0
+    pid = started["pid"]
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert status()["is_running"] is False
+    # A PID file with the number of a living stranger is no local agent.
+    enrolled.pid_file.write_text(json.dumps({"pid": os.getpid(), "create_time": 1.0, "url": "x"}))
+    assert status()["is_running"] is False
+    assert command("localagent", "stop").returncode == 0
+
+
+def test_start_says_why_it_could_not(command: Command, tmp_path: Path) -> None:
+    done = command("localagent", "start", "--state-dir", str(tmp_path / "empty"))
+    assert done.returncode == 64
+    assert "localagent enroll" in done.stderr
+
+
+def test_status_works_with_the_server_down(enrolled: StateFolder, command: Command) -> None:
+    (enrolled.spool / "1-a.json").write_text("{}")
+    shown = json.loads(command("localagent", "status", "--json", "--backend-url", "http://127.0.0.1:9").stdout)
+    assert shown["server"].startswith("down")
+    assert shown["spool"] == 1
+
+
+def test_enroll(server: StubServer, command: Command, tmp_path: Path) -> None:
+    server.bend("/api/host/enroll", *[lambda _: (200, {"v": 1, "host_id": "9", "name": "web", "key": "ath_new"})] * 2)
+    state = tmp_path / "elsewhere"
+    arguments = ("localagent", "enroll", "--backend-url", server.url, "--state-dir", str(state))
+    done = command(*arguments, stdin="ate_code\n")
+    assert done.returncode == 0, done.stderr
+    assert "ath_new" not in done.stdout + done.stderr
+    assert StateFolder(state).key() == "ath_new"
+    assert StateFolder(state).enrolment() == Enrolment(server.url, "9", "web")
+    assert command(*arguments, ATOM_ENROL_CODE="ate_code").returncode == 0
+    assert command(*arguments, stdin="ath_not_a_code\n").returncode == 64
+    done = command(*arguments, ATOM_ENROL_CODE="ate_used")
+    assert (done.returncode, "not known" in done.stderr) == (3, True)
+
+
+SESSION = {"id": "0b9f6e0e-0000-4000-8000-000000000001", "exit_code": None, "finished_at": "2026-01-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ((200, {**SESSION, "status": "failed", "exit_code": 5, "stdout": "out\n", "stderr": "err\n"}), 5),
+        ((200, {**SESSION, "status": "timed_out", "exit_code": 143}), 124),
+        ((200, {**SESSION, "status": "aborted"}), 130),
+        ((200, {**SESSION, "status": "refused"}), 77),
+        ((200, {**SESSION, "status": "lost"}), 70),
+        ((202, {**SESSION, "status": "pending", "finished_at": None, "approve_url": "http://approve"}), 75),
+        ((403, {"type": "http://x/problems/denied", "status": 403, "detail": "Denied."}), 77),
+        ((400, {"type": "http://x/problems/not-allowlisted", "status": 400, "detail": "Not listed."}), 77),
+        ((400, {"type": "http://x/problems/syntax", "status": 400, "detail": "What?"}), 64),
+        ((401, {"detail": "No."}), 3),
+        ((429, {"status": 429, "detail": "Too many."}), 75),
+        ((503, {"status": 503, "detail": "No host."}), 69),
+        ((200, [1]), 69),
+    ],
+)
+def test_execute_exits_as_the_command_did(
+    server: StubServer, command: Command, answer: tuple[int, object], code: int
+) -> None:
+    server.bend("/api/local-agent/execute", lambda _: answer)
+    arguments = ("localagent", "execute", "ls", "--backend-url", server.url, "--wait", "0")
+    done = command(*arguments, ATOM_KEY="ata_x")
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if code == 5:
+        assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    if code == 75 and answer[0] == 202:
+        assert "http://approve" in done.stderr
+
+
+def test_execute_takes_the_key_of_the_named_agent(server: StubServer, command: Command, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    credentials = home / "credentials.json"
+    content = {"url": server.url, "agents": {"student": {"id": 1, "key": "ata_student"}}}
+    credentials.write_text(json.dumps(content))
+    credentials.chmod(0o600)
+    seen: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, object]:
+        seen.append(body)
+        return 200, {**SESSION, "status": "succeeded", "exit_code": 0, "stdout": "hi"}
+
+    server.bend("/api/local-agent/execute", answer)
+    done = command(
+        "localagent", "execute", "ls", "--directory", "/srv", "--agent", "STUDENT", "--timeout", "7", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["process_exit_code"] == 0
+    assert (seen[0]["command"], seen[0]["working_directory"], seen[0]["timeout_seconds"]) == ("ls", "/srv", 7)
+    assert command("localagent", "execute", "ls", "--agent", "nobody").returncode == 64
+    assert command("localagent", "execute", "ls").returncode == 64

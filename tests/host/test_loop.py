@@ -1,0 +1,329 @@
+"""The loop against a real HTTP server that loses answers, orders cancels, and refuses."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shellagent.host.errors import ConflictError, UnauthorisedError, UnavailableError
+from shellagent.host.journal import Entry, Journal
+from shellagent.host.loop import Loop
+from shellagent.host.state import StateFolder
+from shellagent.host.tree import MARKER
+from shellagent.protocol import Desired, PathGrant
+from tests.host.server import StubServer, assignment
+
+MakeLoop = Callable[..., Loop]
+
+
+def connected(make_loop: MakeLoop, **options: int) -> Loop:
+    """Return a loop whose first poll, which is answered at once, has been made."""
+    loop = make_loop(**options)
+    assert loop.step() is False
+    return loop
+
+
+def test_a_session_runs_once_and_its_result_arrives(
+    make_loop: MakeLoop, server: StubServer, state: StateFolder
+) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("echo", "hello")
+    server.submit(wanted)
+    assert loop.step() is True
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["exit_codes"]) == ("succeeded", [0])
+    assert record["start_key"] == server.started[wanted.id]
+    assert bytes(server.output[wanted.id]["stdout"]) == b"hello\n"
+    deadline = time.monotonic() + 5
+    while loop.sessions.spool.depth and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(state.journal.iterdir()) == []
+    assert list(state.spool.iterdir()) == []
+    assert loop.sessions.is_idle()
+
+
+def test_a_lost_poll_answer_is_asked_for_with_the_same_key(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("true")
+    server.submit(wanted)
+    # The client repeats a call on a kept connection once by itself, so two answers have to be lost.
+    server.lose("/api/host/poll", 2)
+    with pytest.raises(UnavailableError):
+        loop.step()
+    assert loop.step() is True
+    assert server.result(wanted.id)["outcome"] == "succeeded"
+    keys = [poll["claim_key"] for poll in server.polls]
+    assert keys[1] == keys[2] == keys[3] != keys[0]
+    assert len(server.claims) == 1
+
+
+def test_a_lost_start_answer_is_asked_for_with_the_same_start_key(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("true")
+    server.submit(wanted)
+    server.lose("/api/host/start", 2)
+    loop.step()
+    assert server.result(wanted.id)["start_key"] == server.started[wanted.id]
+    assert server.calls.count("/api/host/start") == 3
+
+
+def test_a_lost_record_answer_is_sent_again_the_same(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("true")
+    server.submit(wanted)
+    server.lose("/api/shell/log", 1)
+    loop.step()
+    server.result(wanted.id)
+    server.wait_for(lambda: server.calls.count("/api/shell/log") >= 1)
+    deadline = time.monotonic() + 8
+    while loop.sessions.spool.depth and time.monotonic() < deadline:
+        loop.sessions.deliver()
+        time.sleep(0.02)
+    assert loop.sessions.spool.depth == 0
+    assert len(server.record_calls) == 2
+
+
+def test_without_a_grant_nothing_runs(make_loop: MakeLoop, server: StubServer, scratch: Path, said: list[str]) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("touch", "ran", grants=(PathGrant(str(scratch), "write"),))
+    server.started[wanted.id] = "the start key of somebody else"
+    server.submit(wanted)
+    loop.step()
+    assert loop.sessions.is_idle()
+    assert not (scratch / "ran").exists()
+    assert server.records == {}
+    assert any("not started" in line for line in said)
+
+
+@pytest.mark.parametrize("answer", [(200, {"v": 1, "grants": []}), (409, {"title": "Conflict"})])
+def test_an_answer_without_a_grant_runs_nothing(
+    make_loop: MakeLoop, server: StubServer, answer: tuple[int, object]
+) -> None:
+    loop = connected(make_loop)
+    server.bend("/api/host/start", lambda _: answer)
+    server.submit(assignment("true"))
+    loop.step()
+    assert loop.sessions.is_idle()
+    assert loop.sessions.slots.free == 2
+    assert list(loop.sessions.journal.folder.iterdir()) == []
+
+
+def test_what_the_host_refuses_is_never_started(make_loop: MakeLoop, server: StubServer, tmp_path: Path) -> None:
+    loop = connected(make_loop)
+    missing = assignment("true", directory=str(tmp_path / "missing"))
+    named = assignment("true", env={"LD_PRELOAD": "x"})
+    server.submit(missing, named)
+    loop.step()
+    assert {server.result(missing.id)["reason"], server.result(named.id)["reason"]} == {"not_found", "host_ceiling"}
+    assert server.records[missing.id]["start_key"] == ""
+    assert server.records[missing.id]["outcome"] == "refused"
+    assert "/api/host/start" not in server.calls
+
+
+def test_starts_of_one_claim_are_one_call(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop, slots=4)
+    wanted = [assignment("true") for _ in range(4)]
+    server.submit(*wanted)
+    loop.step()
+    for item in wanted:
+        server.result(item.id)
+    assert server.calls.count("/api/host/start") == 1
+    assert len(server.polls) == 2
+
+
+def test_a_slow_command_does_not_delay_another(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    slow, quick = assignment("sleep", "5"), assignment("true")
+    server.submit(slow)
+    loop.step()
+    server.submit(quick)
+    loop.step()
+    server.result(quick.id, 3)
+    assert slow.id not in server.records
+    assert server.polls[-1]["running"] == [slow.id]
+    assert server.polls[-1]["free_slots"] == 1
+
+
+def test_cancel_reaches_a_full_host(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop, slots=1)
+    wanted = assignment("sleep", "60")
+    server.submit(wanted)
+    loop.step()
+    assert loop.step() is False  # no slot: it does not poll
+    watcher = threading.Thread(target=loop.watch_step)
+    watcher.start()
+    server.wait_for(lambda: server.polls[-1]["free_slots"] == 0)
+    server.cancel(wanted.id, reason="kill_switch")
+    record = server.result(wanted.id)
+    watcher.join()
+    assert (record["outcome"], record["reason"]) == ("aborted", "kill_switch")
+    assert record["left_behind"] == []
+
+
+def test_stopped_means_polling_without_claiming(make_loop: MakeLoop, server: StubServer, said: list[str]) -> None:
+    loop = connected(make_loop)
+    server.desired = Desired.STOPPED
+    loop.step(hold_seconds=0)
+    server.submit(assignment("true"))
+    assert loop.step(hold_seconds=0) is False
+    assert server.polls[-1]["free_slots"] == 0
+    server.desired = Desired.RUNNING
+    loop.step(hold_seconds=0)
+    assert loop.step() is True
+    assert [line for line in said if "server" in line] == [
+        "stopped by the server: claiming nothing",
+        "resumed by the server",
+    ]
+
+
+def test_a_full_spool_stops_claiming(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    loop.sessions.spool.limit = 0
+    server.submit(assignment("true"))
+    assert loop.step(hold_seconds=0) is False
+    assert server.polls[-1]["free_slots"] == 0
+    assert server.started == {}
+
+
+def test_a_journal_that_cannot_be_written_starts_nothing(
+    make_loop: MakeLoop, server: StubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = connected(make_loop)
+    loop.sessions.journal = Journal(tmp_path / "gone")
+    server.submit(assignment("true"))
+    loop.step()
+    assert "/api/host/start" not in server.calls
+    assert loop.sessions.is_idle()
+    assert "journal cannot be written" in caplog.text
+
+
+def test_another_instance_and_a_refused_key_are_their_own_errors(make_loop: MakeLoop, server: StubServer) -> None:
+    server.bend(
+        "/api/host/poll", lambda _: (409, {"title": "Conflict", "detail": "Another live process uses this key."})
+    )
+    with pytest.raises(ConflictError, match="Another live process"):
+        make_loop().step()
+    with pytest.raises(UnauthorisedError):
+        make_loop(key="ath_wrong").step()
+
+
+def test_the_connection_is_said_once_for_each_change(make_loop: MakeLoop, server: StubServer, said: list[str]) -> None:
+    loop = connected(make_loop)
+    server.bend("/api/host/poll", *[lambda _: (503, {"title": "Down"})] * 3)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            loop.step()
+    loop.step()
+    assert len(said) == 3
+    assert said[0] == said[2] == f"connected to {server.url}"
+
+
+def test_long_output_goes_ahead_of_its_record(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop)
+    wanted = assignment("sh", "-c", "echo begin; head -c 2000000 /dev/zero; echo end")
+    server.submit(wanted)
+    loop.step()
+    record = server.result(wanted.id)
+    assert record["output"] == []
+    assert record["stdout"]["is_truncated"]
+    assert len(server.output[wanted.id]["stdout"]) == 256 * 1024
+    assert server.tails[wanted.id]["stdout"].endswith(b"\0end\n")
+
+
+def test_output_is_live_and_not_sent_twice(make_loop: MakeLoop, server: StubServer, scratch: Path) -> None:
+    loop = connected(make_loop)
+    grants = (PathGrant(str(scratch), "write"),)
+    script = "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two"
+    wanted = assignment("sh", "-c", script, grants=grants)
+    server.submit(wanted)
+    loop.step()
+    server.wait_for(lambda: server.output[wanted.id]["stdout"] == b"one\n")
+    assert wanted.id not in server.records
+    (scratch / "go").write_text("")
+    server.result(wanted.id)
+    assert bytes(server.output[wanted.id]["stdout"]) == b"one\ntwo\n"
+
+
+def test_a_crashed_run_is_ended_and_reported_as_lost(
+    make_loop: MakeLoop, server: StubServer, state: StateFolder
+) -> None:
+    session_id = "0b9f6e0e-0000-4000-8000-000000000001"
+    survivor = subprocess.Popen(
+        ["sleep", "60"], start_new_session=True, env={MARKER: session_id, "PATH": "/usr/bin:/bin"}
+    )
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        journal = Journal(state.journal, "boot")
+        journal.begin([Entry(session_id, "k1", "d1"), Entry("0b9f6e0e-0000-4000-8000-000000000002", "k2", "d2")])
+        journal.started(session_id, survivor.pid, psutil.Process(survivor.pid).create_time())
+        # The pid is right, the create time is not: that process is somebody else's.
+        journal.started("0b9f6e0e-0000-4000-8000-000000000002", stranger.pid, 1.0)
+        loop = make_loop()
+        assert loop.sessions.recover() == 2
+        assert not psutil.pid_exists(survivor.pid)
+        assert stranger.poll() is None
+        loop.sessions.deliver()
+        record = server.result(session_id)
+        assert (record["outcome"], record["reason"], record["start_key"]) == ("lost", "agent_restart", "k1")
+        assert list(state.journal.iterdir()) == []
+        assert make_loop().sessions.recover() == 0
+        assert server.started == {}
+    finally:
+        for process in (survivor, stranger):
+            process.kill()
+            process.wait()
+
+
+def test_a_result_in_the_spool_is_no_crash(make_loop: MakeLoop, server: StubServer, state: StateFolder) -> None:
+    loop = make_loop()
+    wanted = assignment("true")
+    server.bend("/api/shell/log", lambda _: (503, {"title": "Down"}))
+    loop.step()
+    server.submit(wanted)
+    loop.step()
+    server.wait_for(lambda: "/api/shell/log" in server.calls)
+    # The process dies after the result was spooled, with the journal entry still there.
+    Journal(state.journal, "boot").begin([Entry(wanted.id, "k", wanted.digest)])
+    after = make_loop()
+    assert after.sessions.recover() == 0
+    assert after.sessions.spool.ids() == {wanted.id}
+    after.sessions.delivery.flush()
+    assert server.result(wanted.id)["outcome"] == "succeeded"
+
+
+def test_one_result_that_is_turned_away_does_not_hold_up_the_others(
+    make_loop: MakeLoop, server: StubServer, state: StateFolder
+) -> None:
+    loop = make_loop(slots=1)
+    good, bad = assignment("true"), assignment("true")
+
+    def take(body: dict[str, list[dict[str, object]]]) -> tuple[int, object] | None:
+        is_bad = any(record["id"] == bad.id for record in body["records"])
+        return (400, {"title": "Invalid", "detail": "No."}) if is_bad else None
+
+    server.bend("/api/shell/log", *[take] * 20)
+    loop.step()
+    for item in (bad, good):
+        server.submit(item)
+        while not loop.step():
+            pass
+    server.result(good.id)
+    server.wait_for(lambda: loop.sessions.spool.ids() == {bad.id})
+    assert [json.loads(file.read_text())["id"] for file in state.spool.iterdir()] == [bad.id]
+
+
+def test_the_private_temporary_folder_is_empty_for_the_next(make_loop: MakeLoop, server: StubServer) -> None:
+    loop = connected(make_loop, slots=1)
+    first = assignment("sh", "-c", "ls -A $TMPDIR; mkdir $TMPDIR/a; chmod 0 $TMPDIR/a; echo x > $TMPDIR/b")
+    second = assignment("sh", "-c", "ls -A $TMPDIR")
+    for item in (first, second):
+        server.submit(item)
+        while not loop.step():
+            pass
+        assert server.result(item.id)["exit_codes"] == [0]
+    assert server.output[second.id]["stdout"] == b""
