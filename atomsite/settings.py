@@ -200,6 +200,7 @@ STATICFILES_DIRS = [BASE_DIR / "atomsite" / "static"]
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = os.environ.get("TZ") or "UTC"
 USE_I18N = False
+FORMAT_MODULE_PATH = "atomsite.formats"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -104,7 +105,7 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
         "A session's id, a tag such as session:denied, a party such as agent:7 or user:2, or a name "
         f"(a name is looked for in the newest {NAME_WINDOW:,} events)."
     )
-    fields = ["occurred_at", "what", "who", "to_what", "outcome_text", "session", "uid", "hash", "body_text"]
+    fields = ["when", "what", "who", "to_what", "outcome_text", "session", "uid", "hash", "body_text"]
 
     def may_view(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("audit.view_audit"))
@@ -150,8 +151,9 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
 
     @admin.display(description="time")
     def when(self, event: AuditEvent) -> str:
-        """Return the time to the millisecond, UTC."""
-        return f"{event.occurred_at:%Y-%m-%d %H:%M:%S}.{event.occurred_at.microsecond // 1000:03}"
+        """Return the time to the millisecond."""
+        moment = timezone.localtime(event.occurred_at)
+        return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}"
 
     @admin.display(description="event")
     def what(self, event: AuditEvent) -> SafeString:
@@ -191,15 +193,16 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
 
 
 def _party(kind: str, number: str, label: str) -> SafeString:
-    name = label or number or kind
+    """Return a party's name, and below it a link to all events that name the party."""
+    if not number:
+        return visible(label or kind)
     return format_html(
-        '{} <a class="atom-quiet" href="{}?q={}:{}">{} {}</a>' if number else "{}",
-        visible(name),
+        '{} <a class="atom-sub atom-quiet" href="{}?q={}">{} {}</a>',
+        visible(label),
         reverse("admin:audit_auditevent_changelist"),
+        number if kind == "session" else f"{kind}:{number}",
         kind,
-        number,
-        kind,
-        number if len(number) < 12 else f"{number[:8]}…",
+        number if len(number) < 12 else f"{number[:13]}…",
     )
 
 

@@ -112,7 +112,6 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
     show_facets = admin.ShowFacets.NEVER
     form = AgentAddForm
     actions = ["change_maturity"]
-    change_form_template = "admin/governance/agent/page.html"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("governance.add_agent"))
@@ -183,7 +182,7 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
             "may_change_maturity": self.has_change_maturity_permission(request),
             **extra,
         }
-        response = TemplateResponse(request, self.change_form_template or "", context)
+        response = TemplateResponse(request, "admin/governance/agent/page.html", context)
         response["Cache-Control"] = "no-store"
         return response
 

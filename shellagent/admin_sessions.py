@@ -12,11 +12,13 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from audit.admin_lists import ShowOnlyAdmin, UncountedChangeList
+from audit.admin_text import visible
 from audit.trail import Party
 from governance.admin_agents import person, told
 from governance.models import Agent
@@ -86,7 +88,7 @@ def may_view_sessions(request: HttpRequest) -> bool:
 class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
     """The queue and the history."""
 
-    list_display = ["badge", "command", "agent_label", "maturity", "category", "host_label", "created"]
+    list_display = ["badge", "command", "who", "level", "kind", "place", "created"]
     list_display_links = ["badge"]
     list_filter = ["status", "agent", CategoryFilter, "host", "created_at"]
     list_per_page = 50
@@ -222,7 +224,28 @@ class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
             return format_html('<span class="atom-quiet">{}</span>', "erased")
         return format_html('<code class="atom-command">{}</code>', plan_line(request.plan))
 
+    @admin.display(description="agent")
+    def who(self, session: ShellSession) -> SafeString:
+        """Return the agent's name as it was."""
+        return visible(session.agent_label)
+
+    @admin.display(description="maturity")
+    def level(self, session: ShellSession) -> SafeString:
+        """Return the maturity as it was."""
+        return format_html('<span class="atom-badge atom-is-{}">{}</span>', session.maturity.lower(), session.maturity)
+
+    @admin.display(description="category")
+    def kind(self, session: ShellSession) -> SafeString:
+        """Return the category as a badge."""
+        return format_html('<span class="atom-badge atom-category-{0}">{0}</span>', session.category)
+
+    @admin.display(description="host")
+    def place(self, session: ShellSession) -> SafeString:
+        """Return the host's name as it was."""
+        return visible(session.host_label)
+
     @admin.display(description="created")
-    def created(self, session: ShellSession) -> str:
-        """Return the time to the second."""
-        return f"{session.created_at:%Y-%m-%d %H:%M:%S}"
+    def created(self, session: ShellSession) -> SafeString:
+        """Return the day and the time to the second."""
+        moment = timezone.localtime(session.created_at)
+        return format_html('{} <span class="atom-sub atom-quiet">{}</span>', f"{moment:%H:%M:%S}", f"{moment:%Y-%m-%d}")

@@ -1,14 +1,17 @@
 """Filters of the product's own pages."""
 
+import re
 from datetime import datetime
+from typing import Final
 
 from django import template
 from django.utils import timezone
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from audit import admin_text
 
 register = template.Library()
+_QUOTED: Final = re.compile(r"`([^`]+)`")
 
 
 @register.filter
@@ -21,6 +24,12 @@ def visible(text: object) -> SafeString:
 def visible_block(text: object) -> SafeString:
     """Return somebody else's text of several lines, with what cannot be seen as escapes."""
     return admin_text.visible_block(str(text))
+
+
+@register.filter
+def explained(text: object) -> SafeString:
+    """Return governance's own sentences, what it quotes between backticks as code."""
+    return mark_safe(_QUOTED.sub(r"<code>\1</code>", admin_text.visible(str(text))))  # noqa: S308 - escaped before
 
 
 @register.filter
