@@ -15,6 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Value = TypeVar("Value")
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
 _Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
 
 
@@ -26,7 +27,7 @@ def insert(rows: Sequence[models.Model], *, ignore_known: bool = False) -> None:
     if not rows:
         return
     sql, fields = _insertion(type(rows[0]), connection.vendor, ignore_known)
-    values = [[prepare(getattr(row, name), connection) for name, prepare in fields] for row in rows]
+    values = [[prepared_value(field, getattr(row, name)) for name, field in fields] for row in rows]
     with connection.cursor() as cursor:
         # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
         cursor.executemany(sql, values)
@@ -44,7 +45,17 @@ def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tu
     places = ", ".join(["%s"] * len(fields))
     known = " ON CONFLICT DO NOTHING" if ignore_known else ""
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}"  # noqa: S608
-    return sql, [(str(field.attname), field.get_db_prep_save) for field in fields]
+    return sql, [(str(field.attname), field) for field in fields]
+
+
+def prepared_value(field: "models.Field[Any, Any]", value: object) -> object:
+    """Return a field's value as the database takes it. The plain ones need nothing of the ORM, and are most."""
+    kind = type(value)
+    if kind in _PLAIN and not isinstance(field, models.JSONField):
+        return value
+    if kind is UUID or kind is datetime:
+        return _adapted(value, connection)
+    return field.get_db_prep_save(value, connection)
 
 
 class Prepared:

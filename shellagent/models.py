@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import connection, models
 
-from audit.statements import padded
+from audit.statements import padded, prepared_value
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.protocol import Desired
 from shellagent.states import TRANSITIONS, Status
@@ -138,8 +138,8 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
     if states:
         where += f" AND status IN ({', '.join(['%s'] * len(states))})"
     values = [
-        *(field.get_db_prep_save(value, connection) for field, value in zip(fields, columns.values(), strict=True)),
-        *(key.get_db_prep_save(session_id, connection) for session_id in ids),
+        *(prepared_value(field, value) for field, value in zip(fields, columns.values(), strict=True)),
+        *(prepared_value(key, session_id) for session_id in ids),
         *(state.value for state in states),
     ]
     with connection.cursor() as cursor:
