@@ -7,8 +7,8 @@ caller's to encode. Standard library only, because the host process uses it too.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
 
 MAX_INTEGER: Final = 2**53 - 1
 
@@ -33,23 +33,35 @@ def sha256(value: object) -> str:
 
 
 def _check(value: object) -> None:
-    if value is None or isinstance(value, bool):
+    kind = type(value)
+    if value is None or kind is bool:
         return
     if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            raise CanonicalError("integers must be below 2**53")
+        if not value.isascii():
+            _check_text(value)
+    elif kind is int:
+        _check_number(value)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str) or not key.isascii():
                 raise CanonicalError(f"keys must be ASCII text, not {key!r}")
-            _check(item)
+        _check_all(value.values())
     elif isinstance(value, list | tuple):
-        for item in value:
-            _check(item)
+        _check_all(value)
     else:
-        raise CanonicalError(f"{type(value).__name__} has no canonical JSON form")
+        raise CanonicalError(f"{kind.__name__} has no canonical JSON form")
+
+
+def _check_all(values: Iterable[object]) -> None:
+    for value in values:
+        # Most values are ASCII text, and are done with here.
+        if type(value) is not str or not value.isascii():
+            _check(value)
+
+
+def _check_number(value: object) -> None:
+    if abs(cast(int, value)) > MAX_INTEGER:
+        raise CanonicalError("integers must be below 2**53")
 
 
 def _check_text(value: str) -> None:
