@@ -1,6 +1,7 @@
 """`manage.py runlocalagent`: the local agent in the foreground."""
 
 import argparse
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from shellagent import protocol
 from shellagent.host import background, console, facts, tree
 from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, server_url, state_folder
 from shellagent.host.client import Client, product_version
-from shellagent.host.environment import search_path
+from shellagent.host.environment import is_within, search_path
 from shellagent.host.errors import StateError
 from shellagent.host.journal import Journal, Spool
 from shellagent.host.loop import Loop
@@ -81,7 +82,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         url = server_url(options, enrolment)
         key = state.key()
         scratch = facts.scratch_folder(options.scratch)
-        _make_scratch(scratch)
+        _make_scratch(scratch, facts.protected_paths(state))
         if is_own_process:
             tree.adopt_orphans()
             tree.hide_memory()
@@ -131,7 +132,12 @@ def build_loop(state: StateFolder, enrolment: Enrolment, client: Client, *, scra
     return Loop(client=client, sessions=sessions, facts=known, version=product_version())
 
 
-def _make_scratch(scratch: Path) -> None:
+def _make_scratch(scratch: Path, protected: Sequence[str]) -> None:
+    for path in protected:
+        if is_within(os.path.realpath(scratch), path):
+            raise StateError(
+                f"The scratch folder {scratch} is inside {path}, which no command may reach. Give --scratch."
+            )
     try:
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -176,13 +176,15 @@ class StubServer:
             answer = protocol.PollAnswer(
                 1, self.desired, "ok", tuple(cancels()), tuple(sessions), body["hold_seconds"], HOST_ID
             )
-        return protocol.encode(answer)
+        encoded: dict[str, Any] = protocol.encode(answer)
+        return encoded
 
     def _grant(self, start: dict[str, Any]) -> dict[str, Any]:
         with self.changed:
             key = self.started.setdefault(start["id"], start["start_key"])
         status = GrantStatus.GRANTED if key == start["start_key"] else GrantStatus.ALREADY_GRANTED
-        return protocol.encode(protocol.StartGrant(start["id"], status, 40))
+        encoded: dict[str, Any] = protocol.encode(protocol.StartGrant(start["id"], status, 40))
+        return encoded
 
     def _record(self, record: dict[str, Any]) -> str:
         report = protocol.decode(protocol.ExecutionReport, record)

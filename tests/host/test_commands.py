@@ -157,6 +157,8 @@ def test_once_without_a_server_is_69(enrolled: StateFolder, command: Command) ->
     assert done.returncode == 69
     assert "Is it running" in done.stderr
     assert command("runlocalagent", "--backend-url", "ftp://x").returncode == 64
+    done = command("runlocalagent", "--scratch", str(enrolled.path / "scratch"))
+    assert (done.returncode, "no command may reach" in done.stderr) == (64, True)
     assert enrolled.pid_file.exists() is False
 
 
