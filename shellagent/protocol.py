@@ -5,7 +5,6 @@ another shape; unknown keys are passed over, so that a newer peer may say more.
 """
 
 import base64
-import binascii
 import dataclasses
 import functools
 import typing
@@ -205,7 +204,7 @@ class OutputSegment:
         """Return the bytes. Raises ProtocolError where `data` is not base64."""
         try:
             return base64.b64decode(self.data, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; text beyond ASCII is another
             raise ProtocolError("output data is not base64") from error
 
 

@@ -8,6 +8,17 @@ from shellagent import limits
 from shellagent.states import Status
 
 
+def check_env(value: dict[str, str]) -> None:
+    """Refuse too many names, and names that are none. Raises ValidationError."""
+    if len(value) > limits.ENV_MAX:
+        raise serializers.ValidationError(f"At most {limits.ENV_MAX} variables.")
+    for name, text in value.items():
+        if not name.isidentifier() or not name.isascii():
+            raise serializers.ValidationError(f"{name!r} is not a variable's name.")
+        if "\0" in text:
+            raise serializers.ValidationError(f"The value of {name} holds a NUL.")
+
+
 class ExecuteSerializer(serializers.Serializer[Any]):
     """Ask for a command: one of `command` and `argv`."""
 
@@ -41,6 +52,7 @@ class ExecuteSerializer(serializers.Serializer[Any]):
             allow_blank=True, max_length=limits.ENV_VALUE_MAX_CHARACTERS, trim_whitespace=False
         ),
         required=False,
+        validators=[check_env],
         help_text="Environment variables for the command.",
     )
     agent_id = serializers.IntegerField(required=False, help_text="People only: in which agent's name.")
@@ -51,17 +63,6 @@ class ExecuteSerializer(serializers.Serializer[Any]):
         max_value=limits.WAIT_MAX_SECONDS,
         help_text="How long to hold the answer for the result.",
     )
-
-    def validate_env(self, value: dict[str, str]) -> dict[str, str]:
-        """Refuse too many names, and names that are none."""
-        if len(value) > limits.ENV_MAX:
-            raise serializers.ValidationError(f"At most {limits.ENV_MAX} variables.")
-        for name, text in value.items():
-            if not name.isidentifier() or not name.isascii():
-                raise serializers.ValidationError(f"{name!r} is not a variable's name.")
-            if "\0" in text:
-                raise serializers.ValidationError(f"The value of {name} holds a NUL.")
-        return value
 
 
 class DryRunSerializer(serializers.Serializer[Any]):

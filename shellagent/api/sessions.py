@@ -24,7 +24,7 @@ from shellagent.api.serializers import (
 from shellagent.models import SessionQuerySet
 from shellagent.representation import session_json, sessions_json
 from shellagent.schema import problems
-from shellagent.services import may_cancel, session_cancel, sessions_expire
+from shellagent.services import may_cancel, session_cancel, session_expire, sessions_expire
 from shellagent.services.recording import output_of
 from shellagent.states import Status
 from shellagent.waiting import session_wait
@@ -70,7 +70,7 @@ class SessionView(GenericAPIView[Any]):
     def get(self, request: Request, session_id: UUID) -> Response:
         options = ReadSerializer(data=request.query_params)
         options.is_valid(raise_exception=True)
-        sessions_expire()
+        session_expire(session_id)
         session = visible_session(request, session_id)
         session = session_wait(session, options.validated_data["wait_seconds"], waiter=str(request.user.pk))
         return Response(session_json(session, encoding=options.validated_data["encoding"]))

@@ -15,7 +15,13 @@ from shellagent.services.hosts import (
 from shellagent.services.polling import host_poll
 from shellagent.services.recording import output_append, output_of, sessions_record
 from shellagent.services.starting import sessions_start
-from shellagent.services.tidying import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire
+from shellagent.services.tidying import (
+    idempotency_keys_retire,
+    leases_tidy,
+    payloads_retire,
+    session_expire,
+    sessions_expire,
+)
 
 __all__ = [
     "Ask",
@@ -38,6 +44,7 @@ __all__ = [
     "payloads_retire",
     "session_approve",
     "session_cancel",
+    "session_expire",
     "session_reject",
     "session_request",
     "sessions_expire",

@@ -18,7 +18,7 @@ from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, ShellSession
 from shellagent.services.deciding import Circumstances, decision_again, decision_digest, stored_of
 from shellagent.services.moving import session_note, session_party, sessions_move
-from shellagent.services.tidying import sessions_expire
+from shellagent.services.tidying import session_expire
 from shellagent.states import Status
 
 APPROVE_PERMISSION = "shellagent.approve"
@@ -34,7 +34,7 @@ def session_approve(
     not approve it, StateError where it is no longer pending or is not what was seen.
     """
     _check_approver(session, approver)
-    _expire_if_due(session)
+    session_expire(session.pk)
     if digest and digest != session.digest:
         raise StateError(_CHANGED)
     now = timezone.now()
@@ -50,7 +50,7 @@ def session_reject(*, session: ShellSession, approver: User, reason: str, addres
     if not reason.strip():
         raise InvalidError("Say why you reject it: the agent gets your reason.", field="reason")
     _check_approver(session, approver)
-    _expire_if_due(session)
+    session_expire(session.pk)
     now = timezone.now()
     with transaction.atomic():
         locked = _pending(session)
@@ -87,11 +87,6 @@ def _check_approver(session: ShellSession, user: User) -> None:
         with transaction.atomic():
             record(Event(Tag.APPROVAL_REFUSED, user_party(user), session_party(session.pk), data={"why": refusal}))
         raise ForbiddenError(refusal)
-
-
-def _expire_if_due(session: ShellSession) -> None:
-    if session.expires_at and session.expires_at <= timezone.now():
-        sessions_expire()
 
 
 def _pending(session: ShellSession) -> ShellSession:

@@ -181,9 +181,16 @@ def request_read(ask: Ask) -> StoredRequest:
     try:
         plan = parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
     except CommandSyntaxError as error:
+        if error.construct == "secret":
+            raise ForbiddenContentError("secret", f"{error.message}. {error.hint}", field="command") from error
         raise CommandRejectedError(
             str(error.message), column=error.column, construct=error.construct, hint=error.hint
         ) from error
+    if ask.working_directory and not PurePosixPath(ask.working_directory).is_absolute():
+        raise InvalidError(
+            f"`working_directory` must be absolute, like /tmp; {ask.working_directory!r} is not.",
+            field="working_directory",
+        )
     if refused := refused_env_names(ask.env):
         raise ForbiddenContentError(
             "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
@@ -198,7 +205,9 @@ def request_read(ask: Ask) -> StoredRequest:
 
 
 def link_choose(wanted: str, agent_id: int) -> AgentHost:
-    """Return the host for an agent: the one that is wanted, else its default, else the only one.
+    """Return the host for an agent: the one that is wanted, else its default, else the only one that can be used.
+
+    A default that is disabled is not replaced: a command meant for one machine runs on no other.
 
     Raises NotFoundError for a host it may not use, HostRequiredError where it has to say, NoHostError where none of
     its hosts is enrolled and enabled.
@@ -208,22 +217,17 @@ def link_choose(wanted: str, agent_id: int) -> AgentHost:
         links = [link for link in links if wanted in (link.host.name, str(link.host_id))]
         if not links:
             raise NotFoundError(f"This agent may use no host called {wanted!r}.", field="host")
+    else:
+        links = [link for link in links if link.is_default] or links
     usable = [link for link in links if link.host.is_enabled and link.host.is_enrolled]
     if not usable:
         raise NoHostError
     if len(usable) > 1:
-        usable = [link for link in usable if link.is_default]
-    if not usable:
         raise HostRequiredError(hosts=[link.host.name for link in links])
     return usable[0]
 
 
 def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
-    directory = ask.working_directory or link.working_directory
-    if directory and not PurePosixPath(directory).is_absolute():
-        raise InvalidError(
-            f"`working_directory` must be absolute, like /tmp; {directory!r} is not.", field="working_directory"
-        )
     host: Host = link.host
     return ShellSession(
         id=uuid7(),
@@ -237,7 +241,7 @@ def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
         requester_label=asker.party.label,
         host=host,
         host_label=host.name,
-        working_directory=directory,
+        working_directory=ask.working_directory or link.working_directory,
         timeout_seconds=ask.timeout_seconds,
         created_at=timezone.now(),
     )

@@ -1,6 +1,7 @@
 """What time does to sessions. Each is idempotent: on read it makes the answer right, on a schedule it tidies."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -20,11 +21,21 @@ def sessions_expire() -> int:
     """Expire what nobody decided on, or no host took, in time. Returns how many."""
     now = timezone.now()
     due = ShellSession.objects.filter(status__in=[Status.PENDING, Status.QUEUED], expires_at__lte=now)
-    ids = list(due.values_list("pk", flat=True)[:_BATCH])
+    return _expire(list(due.values_list("pk", flat=True)[:_BATCH]), now)
+
+
+def session_expire(session_id: UUID) -> bool:
+    """Expire one session where it is due, whatever else is. Returns whether it was."""
+    now = timezone.now()
+    due = ShellSession.objects.filter(pk=session_id, status__in=[Status.PENDING, Status.QUEUED], expires_at__lte=now)
+    return due.exists() and _expire([session_id], now) == 1
+
+
+def _expire(ids: list[UUID], now: datetime) -> int:
     if not ids:
         return 0
     with transaction.atomic():
-        # The time is asked again in the UPDATE: an approval may have given it a new one since.
+        # The time is asked again as the rows are locked: an approval may have given one a new time since.
         still_due = ShellSession.objects.filter(pk__in=ids, expires_at__lte=now)
         return len(
             sessions_move(
