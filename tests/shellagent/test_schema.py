@@ -1,13 +1,15 @@
 """The schema is true: schemathesis calls every operation in three roles, and each answer is one the schema knows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
 from django.core.management import call_command
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
-from django.db import transaction
+from django.db import close_old_connections, transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
@@ -32,12 +34,18 @@ CSRF = "c" * 32
 
 
 @pytest.fixture
-def described(scene: Scene, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Any:
+def described(scene: Scene, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Any]:
     """The API's own description, with nobody waiting and no agent throttled."""
     monkeypatch.setattr(limits, "POLL_HOLD_SECONDS", 0)
     settings.ATOM_WAITS_TOTAL = 0
     settings.ATOM_EXECUTE_PER_MINUTE = 10**6
-    return schemathesis.openapi.from_wsgi("/api/schema?format=json", get_wsgi_application())
+    # The end of a request would close the connection that holds this test's transaction.
+    both = (request_started, request_finished)
+    for signal in both:
+        signal.disconnect(close_old_connections)
+    yield schemathesis.openapi.from_wsgi("/api/schema?format=json", get_wsgi_application())
+    for signal in both:
+        signal.connect(close_old_connections)
 
 
 def headers_of(role: str, scene: Scene) -> dict[str, str]:

@@ -1,0 +1,498 @@
+"""Bad input: each has its status, its problem type, what to do next, its sentence, and leaves nothing half made."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+
+from audit.models import AuditEvent, AuditPayload
+from audit.tags import Tag
+from audit.trail import SYSTEM
+from governance.policy.types import Maturity
+from governance.services import agent_set_suspended
+from shellagent import limits, protocol
+from shellagent.models import (
+    Approval,
+    Decision,
+    ExecutionRecord,
+    Host,
+    IdempotencyKey,
+    ShellSession,
+)
+from shellagent.services import agent_host_set, host_set_enabled, session_approve, session_cancel
+from tests.shellagent.scene import (
+    ASKED,
+    INSTANCE,
+    Caller,
+    Scene,
+    enrolled,
+    poll_request,
+    report,
+    tags,
+)
+
+EXECUTE = "/api/local-agent/execute"
+
+
+def rows() -> dict[str, int]:
+    """Return how many rows there are of all that a request can make, the trail left out."""
+    models = (ShellSession, Decision, Approval, ExecutionRecord, IdempotencyKey, AuditPayload)
+    return {model.__name__: model.objects.count() for model in models}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One body of `execute`, and what it is answered."""
+
+    name: str
+    body: Any
+    problem: str = "invalid"
+    status: int = 400
+    next_action: str = "revise"
+    says: str = ""
+    event: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+BAD = [
+    Bad("nothing", {}, says="either `command`"),
+    Bad("no object", [], says="dictionary"),
+    Bad("null", None, says="either `command`"),
+    Bad("empty command", {"command": ""}, says="blank"),
+    Bad("blank command", {"command": "   "}, problem="syntax"),
+    Bad("empty argv", {"argv": []}),
+    Bad("argv of an empty program", {"argv": [""]}, problem="syntax"),
+    Bad("both", {"command": "ls", "argv": ["ls"]}, says="either `command`"),
+    Bad("a number as command", {"command": {"ls": 1}}),
+    Bad("a NUL", {"command": "ls \0"}),
+    Bad("half a character", b'{"command": "ls \\ud800"}'),
+    Bad("over the limit", {"command": "ls " + "a" * limits.COMMAND_MAX_BYTES}, problem="syntax"),
+    Bad("over the limit as argv", {"argv": ["ls", "a" * limits.COMMAND_MAX_BYTES]}, problem="syntax"),
+    Bad("too many arguments", {"argv": ["ls"] * (limits.ARGV_MAX + 1)}, says="256"),
+    Bad("a pipe", {"command": "ls | wc"}, problem="syntax", says="pipe"),
+    Bad("a variable", {"command": "ls $HOME"}, problem="syntax"),
+    Bad("two lines", {"command": "ls\nls"}, problem="syntax"),
+    Bad("an open quote", {"command": "ls 'x"}, problem="syntax"),
+    Bad("a timeout of 0", {"command": "ls", "timeout_seconds": 0}, says="timeout_seconds"),
+    Bad("a timeout of 301", {"command": "ls", "timeout_seconds": 301}, says="300"),
+    Bad("a timeout of ten", {"command": "ls", "timeout_seconds": "ten"}, says="timeout_seconds"),
+    Bad("a timeout of 1.5", {"command": "ls", "timeout_seconds": 1.5}, says="timeout_seconds"),
+    Bad("a timeout of infinity", b'{"command": "ls", "timeout_seconds": Infinity}'),
+    Bad("a wait of 46", {"command": "ls", "wait_seconds": 46}, says="wait_seconds"),
+    Bad("a relative directory", {"command": "ls", "working_directory": "work"}, says="absolute"),
+    Bad("a directory with a NUL", {"command": "ls", "working_directory": "/srv\0"}),
+    Bad("a directory that is too long", {"command": "ls", "working_directory": "/" + "a" * 5000}),
+    Bad("a refused name", {"command": "ls", "env": {"LD_PRELOAD": "x"}}, says="LD_PRELOAD", event="environment"),
+    Bad("a name that is none", {"command": "ls", "env": {"A B": "x"}}, says="A B"),
+    Bad("a value with a NUL", {"command": "ls", "env": {"A": "\0"}}),
+    Bad("too many names", {"command": "ls", "env": {f"A{n}": "" for n in range(limits.ENV_MAX + 1)}}),
+    Bad("env as a list", {"command": "ls", "env": ["A"]}),
+    Bad("a secret", {"command": "ls AKIAIOSFODNN7EXAMPLE"}, says="secret", event="secret"),
+    Bad("a secret in the reason", {"command": "ls", "reason": "AKIAIOSFODNN7EXAMPLE"}, event="secret"),
+    Bad("a long reason", {"command": "ls", "reason": "a" * (limits.REASON_MAX_CHARACTERS + 1)}),
+    Bad("a secret in env", {"command": "ls", "env": {"TOKEN": "AKIAIOSFODNN7EXAMPLE"}}, event="secret"),
+    Bad("a secret in argv", {"argv": ["ls", "AKIAIOSFODNN7EXAMPLE"]}, event="secret"),
+    Bad("a secret in pieces", {"command": "ls AKIA'IOSFODNN7EXAMPLE'"}, event="secret"),
+    Bad("an unknown host", {"command": "ls", "host": "nowhere"}, problem="not-found", status=404),
+    Bad(
+        "another agent",
+        {"command": "ls", "agent_id": 10**6},
+        problem="forbidden",
+        status=403,
+        next_action="stop",
+    ),
+    Bad("not JSON", b"ls -l", says="JSON"),
+    Bad("JSON that ends early", b'{"command": "ls"', says="JSON"),
+    Bad("not UTF-8", b'{"command": "\xff"}', says="JSON"),
+    Bad("nested without end", b'{"command": ' + b"[" * 100_000, says="JSON"),
+    Bad("no body", b"", says="either `command`"),
+    Bad(
+        "another media type",
+        b"command=ls",
+        problem="unsupported-media-type",
+        status=415,
+        extra={"content_type": "text/plain"},
+    ),
+    Bad(
+        "a file",
+        b"--x--",
+        problem="unsupported-media-type",
+        status=415,
+        extra={"content_type": "multipart/form-data; boundary=x"},
+    ),
+    Bad(
+        "far too large",
+        b'{"command": "' + b"a" * limits.BODY_MAX_BYTES + b'"}',
+        problem="too-large",
+        status=413,
+    ),
+    Bad(
+        "an Idempotency-Key that is too long",
+        {"command": "ls"},
+        says="Idempotency-Key",
+        extra={"HTTP_IDEMPOTENCY_KEY": "k" * 256},
+    ),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_execute(scene: Scene, bad: Bad) -> None:
+    before, events = rows(), AuditEvent.objects.count()
+    answer = scene.as_agent(Maturity.AUTONOMOUS).call("POST", EXECUTE, bad.body, **bad.extra)
+    assert (answer.status, answer.problem, answer.json["next_action"]) == (bad.status, bad.problem, bad.next_action)
+    assert bad.says in answer.json["detail"]
+    assert rows() == before
+    left = [(event.tag, event.outcome) for event in AuditEvent.objects.order_by("id")[events:]]
+    assert left == ([(Tag.REQUEST_REFUSED, bad.event)] if bad.event else [])
+
+
+#: What the dry run takes no value of.
+NOT_DRY = ("timeout of 0", "301", "ten", "1.5", "infinity", "wait of 46", "reason", "Key that is too long")
+ASKED_DRY = [item for item in BAD if item.problem in ("syntax", "invalid") and not item.name.endswith(NOT_DRY)]
+
+
+@pytest.mark.parametrize("bad", ASKED_DRY, ids=lambda bad: bad.name)
+def test_the_dry_run_refuses_what_execute_refuses(scene: Scene, bad: Bad) -> None:
+    agent = scene.agents[Maturity.AUTONOMOUS]
+    before = rows()
+    caller = scene.as_agent(Maturity.AUTONOMOUS)
+    answer = caller.call("POST", f"/api/agents/{agent.pk}/governance", bad.body, **bad.extra)
+    assert (answer.status, answer.problem) == (bad.status, bad.problem)
+    assert rows() == before
+
+
+def test_a_syntax_error_names_the_place(scene: Scene) -> None:
+    answer = scene.as_agent(Maturity.AUTONOMOUS).execute("ls /tmp | wc")
+    assert (answer.json["column"], bool(answer.json["construct"])) == (9, True)
+
+
+def test_the_problem_explains_itself(scene: Scene) -> None:
+    answer = scene.as_agent(Maturity.AUTONOMOUS).execute("")
+    page = Caller().client.get("/problems/" + answer.problem)
+    assert page.status_code == 200
+    assert "text/html" in page.headers["Content-Type"]
+    assert Caller().client.get("/problems/").status_code == 200
+    assert Caller().client.get("/problems/no-such-thing").status_code == 404
+
+
+def test_a_suspended_agent(scene: Scene) -> None:
+    agent_set_suspended(agent=scene.agents[Maturity.AUTONOMOUS], is_suspended=True, reason="test", actor=SYSTEM)
+    before = rows()
+    answer = scene.as_agent(Maturity.AUTONOMOUS).execute()
+    assert (answer.status, answer.problem, answer.json["next_action"]) == (403, "suspended", "stop")
+    assert rows() == before
+    assert AuditEvent.objects.get(tag=Tag.REQUEST_REFUSED).outcome == "suspended"
+    # It still reads what it asked for before.
+    assert scene.as_agent(Maturity.AUTONOMOUS).get("/api/local-agent/sessions").status == 200
+
+
+def test_an_unknown_agent(scene: Scene, requester: User) -> None:
+    caller = Caller.logged_in(requester)
+    answer = caller.execute(agent_id=987654)
+    assert (answer.status, answer.problem) == (404, "not-found")
+    assert (caller.execute().status, caller.execute(agent_id="x").status, caller.execute(agent_id=2**80).status) == (
+        400,
+        400,
+        404,
+    )
+
+
+class TestHosts:
+    def test_disabled(self, scene: Scene) -> None:
+        host_set_enabled(host=scene.host, is_enabled=False, actor=SYSTEM)
+        before = rows()
+        for body in ({}, {"host": "here"}):
+            answer = scene.as_agent(Maturity.AUTONOMOUS).execute(**body)
+            assert (answer.status, answer.problem, answer.json["next_action"]) == (503, "no-host", "wait")
+            assert answer.headers["Retry-After"] == "5"
+        assert rows() == before
+
+    def test_never_enrolled(self, scene: Scene) -> None:
+        Host.objects.update(key_digest=None)
+        assert scene.as_agent(Maturity.AUTONOMOUS).execute().problem == "no-host"
+
+    def test_offline_queues_all_the_same(self, scene: Scene) -> None:
+        Host.objects.update(last_seen_at=None)
+        answer = scene.as_agent(Maturity.AUTONOMOUS).execute()
+        assert (answer.status, answer.json["host_online"], answer.json["status"]) == (202, False, "queued")
+        assert answer.json["expires_at"]
+
+    def test_several_without_a_default(self, scene: Scene) -> None:
+        agent, other = scene.agents[Maturity.AUTONOMOUS], enrolled("other")[0]
+        agent_host_set(agent=agent, host=scene.host, actor=SYSTEM)
+        agent_host_set(agent=agent, host=other, actor=SYSTEM)
+        answer = scene.as_agent(Maturity.AUTONOMOUS).execute()
+        assert (answer.status, answer.problem) == (400, "host-required")
+        assert set(answer.json["hosts"]) == {"here", "other"}
+        for wanted in ("other", str(other.pk)):
+            answer = scene.as_agent(Maturity.AUTONOMOUS).execute(host=wanted)
+            assert (answer.status, answer.json["host"]["name"]) == (202, "other")
+
+    def test_a_default_that_is_disabled_is_not_replaced_by_another_machine(self, scene: Scene) -> None:
+        agent_host_set(agent=scene.agents[Maturity.AUTONOMOUS], host=enrolled("other")[0], actor=SYSTEM)
+        host_set_enabled(host=scene.host, is_enabled=False, actor=SYSTEM)
+        assert scene.as_agent(Maturity.AUTONOMOUS).execute().problem == "no-host"
+        assert scene.as_agent(Maturity.AUTONOMOUS).execute(host="other").status == 202
+
+
+class TestDenied:
+    def test_denied_is_kept_and_told(self, scene: Scene) -> None:
+        answer = scene.as_agent(Maturity.STUDENT).execute("sudo reboot")
+        assert (answer.status, answer.problem, answer.json["next_action"]) == (403, "denied", "stop")
+        session = ShellSession.objects.get(pk=answer.json["session_id"])
+        assert tags(session) == ["denied"]
+        assert answer.json["decision"]["outcome"] == "deny"
+        shown = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions/{session.pk}").json
+        assert (shown["status"], shown["next_action"]) == ("denied", "stop")
+
+    @pytest.mark.parametrize("maturity", [Maturity.STUDENT, Maturity.INTERN])
+    def test_not_on_the_allowlist(self, scene: Scene, maturity: Maturity) -> None:
+        answer = scene.as_agent(maturity).execute("unheard-of-program")
+        assert (answer.status, answer.problem, answer.json["next_action"]) == (400, "not-allowlisted", "revise")
+        session = ShellSession.objects.get(pk=answer.json["session_id"])
+        assert tags(session) == ["denied"]
+        shown = scene.as_agent(maturity).get(f"/api/local-agent/sessions/{session.pk}").json
+        assert shown["next_action"] == "revise"
+
+    def test_above_it_asks(self, scene: Scene) -> None:
+        answer = scene.as_agent(Maturity.SUPERVISED).execute("unheard-of-program")
+        assert (answer.status, answer.json["status"]) == (202, "pending")
+
+
+class TestApproving:
+    @pytest.fixture
+    def pending(self, scene: Scene) -> ShellSession:
+        return scene.session(ASKED)
+
+    def decide(self, caller: Caller, session: object, decision: str = "approve", **body: Any) -> Any:
+        return caller.post("/api/local-agent/approve", {"session_id": str(session), "decision": decision, **body})
+
+    @pytest.mark.parametrize("status", ["queued", "rejected", "expired", "cancelled", "denied", "succeeded"])
+    @pytest.mark.parametrize("decision", ["approve", "reject"])
+    def test_what_is_decided_already(
+        self, scene: Scene, pending: ShellSession, approver: User, status: str, decision: str
+    ) -> None:
+        ShellSession.objects.filter(pk=pending.pk).update(status=status)
+        before = rows()
+        answer = self.decide(Caller.logged_in(approver), pending.pk, decision, reason="because")
+        assert (answer.status, answer.problem, answer.json["next_action"]) == (409, "conflict", "none")
+        assert answer.json["status_now"] == status
+        assert rows() == before
+        assert tags(pending) == ["pending"]
+
+    @pytest.mark.parametrize("decision", ["approve", "reject"])
+    @pytest.mark.parametrize("others", [0, 600])
+    def test_what_expired(
+        self, scene: Scene, pending: ShellSession, approver: User, decision: str, others: int
+    ) -> None:
+        """Also where so much else expired that one round of tidying does not reach it."""
+        ShellSession.objects.filter(pk=pending.pk).update(expires_at=pending.created_at)
+        pending.refresh_from_db()
+        copies = []
+        for number in range(others):
+            copy = ShellSession.objects.get(pk=pending.pk)
+            copy.pk, copy.event_seq = uuid4(), 0
+            copy.expires_at = pending.created_at.replace(year=2020)
+            copy.queue_key = number
+            copies.append(copy)
+        ShellSession.objects.bulk_create(copies)
+        answer = self.decide(Caller.logged_in(approver), pending.pk, decision, reason="because")
+        assert (answer.status, answer.json["status_now"]) == (409, "expired")
+        assert not Approval.objects.exists()
+        assert tags(pending) == ["pending", "expired"]
+
+    def test_ones_own(self, scene: Scene, requester: User, superuser: User) -> None:
+        for user in (requester, superuser):
+            caller = Caller.logged_in(user)
+            session = caller.execute(agent_id=scene.agents[Maturity.STUDENT].pk).json
+            answer = self.decide(caller, session["id"])
+            assert (answer.status, answer.problem, answer.json["next_action"]) == (403, "forbidden", "stop")
+            assert tags(ShellSession.objects.get(pk=session["id"])) == ["pending"]
+        refused = AuditEvent.objects.filter(tag=Tag.APPROVAL_REFUSED).order_by("id")
+        assert [event.actor_label for event in refused] == ["requester", "superuser"]
+
+    def test_an_owner_where_owners_may_not(self, scene: Scene, pending: ShellSession, settings: Any) -> None:
+        scene.owner.is_superuser = True
+        scene.owner.save()
+        settings.ATOM_OWNER_MAY_APPROVE = False
+        assert self.decide(Caller.logged_in(scene.owner), pending.pk).status == 403
+        settings.ATOM_OWNER_MAY_APPROVE = True
+        assert self.decide(Caller.logged_in(scene.owner), pending.pk).status == 200
+
+    @pytest.mark.parametrize(
+        ("body", "says"),
+        [
+            ({}, "session_id"),
+            ({"session_id": "no", "decision": "approve"}, "session_id"),
+            ({"session_id": str(uuid4())}, "decision"),
+            ({"session_id": str(uuid4()), "decision": "maybe"}, "decision"),
+            ({"session_id": str(uuid4()), "decision": "approve", "digest": "x"}, "digest"),
+        ],
+    )
+    def test_a_body_that_is_wrong(self, approver: User, body: dict[str, str], says: str) -> None:
+        answer = Caller.logged_in(approver).post("/api/local-agent/approve", body)
+        assert (answer.status, answer.problem) == (400, "invalid")
+        assert says in answer.json["detail"]
+
+    def test_a_rejection_needs_a_reason(self, pending: ShellSession, approver: User) -> None:
+        for reason in ("", "  "):
+            answer = self.decide(Caller.logged_in(approver), pending.pk, "reject", reason=reason)
+            assert (answer.status, answer.json["field"]) == (400, "reason")
+        assert tags(pending) == ["pending"]
+
+    def test_an_unknown_session(self, approver: User) -> None:
+        assert self.decide(Caller.logged_in(approver), uuid4()).problem == "not-found"
+
+    def test_the_agent_gets_the_reason(self, scene: Scene, pending: ShellSession, approver: User) -> None:
+        self.decide(Caller.logged_in(approver), pending.pk, "reject", reason="not on Sundays")
+        shown = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions/{pending.pk}").json
+        assert (shown["status"], shown["next_action"]) == ("rejected", "revise")
+        assert shown["approval"]["reason"] == "not on Sundays"
+        assert shown["approval"]["by"] == "approver"
+
+
+class TestHostCalls:
+    @pytest.mark.parametrize("path", ["/api/host/poll", "/api/host/start", "/api/shell/log"])
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"no", b"[]", b"null", b'"v"', b'{"v": 1', b"[" * 100_000, b'{"v": 1}', b'{"v": 1, "instance_id": 7}'],
+        ids=repr,
+    )
+    def test_no_message(self, scene: Scene, path: str, body: bytes) -> None:
+        before = rows()
+        answer = scene.as_host().call("POST", path, body)
+        assert (answer.status, answer.problem) == (400, "invalid")
+        assert rows() == before
+
+    @pytest.mark.parametrize("version", [0, 2, "1", None])
+    def test_an_unknown_version(self, scene: Scene, version: object) -> None:
+        body = {**protocol.encode(poll_request()), "v": version}
+        answer = scene.as_host().post("/api/host/poll", body)
+        assert (answer.status, answer.problem, answer.json["next_action"]) == (426, "upgrade-required", "stop")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"claim_key": "k" * 65},
+            {"instance_id": "k" * 65},
+            {"boot_id": "a\0b"},
+            {"version": "9" * 33},
+            {"free_slots": -1},
+            {"spool": 2**60},
+            {"running": "all"},
+            {"facts": {}},
+            {"protections": ["\0"]},
+        ],
+        ids=repr,
+    )
+    def test_a_poll_that_no_host_means(self, scene: Scene, change: dict[str, Any]) -> None:
+        session = scene.session()
+        answer = scene.as_host().post("/api/host/poll", {**protocol.encode(poll_request()), **change})
+        assert (answer.status, answer.problem) == (400, "invalid")
+        assert tags(session) == ["queued"]
+
+    def test_half_a_character(self, scene: Scene) -> None:
+        body = json.dumps({**protocol.encode(poll_request()), "boot_id": "\ud800"}).encode()
+        assert scene.as_host().call("POST", "/api/host/poll", body).problem == "invalid"
+        body = json.dumps({**protocol.encode(poll_request()), "\ud800": 1}).encode()
+        assert scene.as_host().call("POST", "/api/host/poll", body).problem == "invalid"
+
+    @pytest.mark.parametrize("start_key", ["", "k" * 65])
+    def test_a_start_key_that_is_none(self, scene: Scene, start_key: str) -> None:
+        session = scene.claimed()
+        wish = protocol.Start(str(session.pk), start_key, session.digest)
+        answer = scene.as_host().post("/api/host/start", protocol.encode(protocol.StartRequest(1, INSTANCE, (wish,))))
+        assert (answer.status, answer.problem) == (400, "invalid")
+        assert tags(session) == ["queued", "claimed"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"duration_us": -1},
+            {"duration_us": 2**63},
+            {"exit_codes": [2**31]},
+            {"exit_codes": ["0"]},
+            {"outcome": "splendid"},
+            {"detail": "\0"},
+            {"output": [{"stream": "stdout", "offset": 0, "data": "no base64!"}]},
+            {"output": [{"stream": "stdout", "offset": 0, "data": "\u00e9"}]},
+            {"output": [{"stream": "stdout", "offset": -1, "data": "aGk="}]},
+            {"stdout": {"total_bytes": 1, "sha256": "a" * 65, "is_truncated": False}},
+        ],
+        ids=repr,
+    )
+    def test_a_record_that_no_host_means(self, scene: Scene, change: dict[str, Any]) -> None:
+        session = scene.running()
+        before = rows()
+        record = {**protocol.encode(report(session)), **change}
+        body = {"v": 1, "instance_id": INSTANCE, "records": [record]}
+        answer = scene.as_host().post("/api/shell/log", body)
+        assert (answer.status, answer.problem) == (400, "invalid")
+        assert rows() == before
+        assert tags(session) == ["queued", "claimed", "running"]
+
+    def test_a_body_that_is_too_large(self, scene: Scene) -> None:
+        length = str(limits.HOST_BODY_MAX_BYTES + 1)
+        answer = scene.as_host().call("POST", "/api/shell/log", b"{}", CONTENT_LENGTH=length)
+        assert (answer.status, answer.problem) == (400, "invalid")
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "status=resting",
+            "created_after=yesterday",
+            "created_before=0001-01-01T00:00:00%2B14:00",
+            "agent=" + "a" * 61,
+            "wait_seconds=1&category=" + "a" * 11,
+        ],
+    )
+    def test_filters(self, scene: Scene, query: str) -> None:
+        answer = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions?{query}")
+        assert (answer.status, answer.problem) == (400, "invalid")
+
+    @pytest.mark.parametrize("path", ["/api/local-agent/sessions", "/api/agents", "/api/audit/events"])
+    @pytest.mark.parametrize("cursor", ["x", "cD14", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OTk5OTk5OTk=", "%FF"])
+    def test_cursors(self, superuser: User, path: str, cursor: str) -> None:
+        answer = Caller.logged_in(superuser).get(f"{path}?cursor={cursor}")
+        assert answer.status in (200, 404)
+        if answer.status == 404:
+            assert answer.problem == "not-found"
+
+    @pytest.mark.parametrize("query", ["wait_seconds=46", "wait_seconds=x", "encoding=rot13"])
+    def test_a_session(self, scene: Scene, query: str) -> None:
+        session = scene.session()
+        answer = scene.as_agent(Maturity.AUTONOMOUS).get(f"/api/local-agent/sessions/{session.pk}?{query}")
+        assert (answer.status, answer.problem) == (400, "invalid")
+
+    def test_what_is_not_there(self, scene: Scene) -> None:
+        agent = scene.as_agent(Maturity.STUDENT)
+        for path in (f"/api/local-agent/sessions/{uuid4()}", "/api/agents/987654", f"/api/agents/{2**70}"):
+            answer = agent.get(path)
+            assert (answer.status, answer.problem) == (404, "not-found")
+        for path in ("/api/nope", "/api/local-agent/sessions/7"):
+            assert agent.get(path).problem == "not-found"
+
+    def test_the_wrong_method(self, scene: Scene) -> None:
+        answer = scene.as_agent(Maturity.STUDENT).get(EXECUTE)
+        assert (answer.status, answer.problem) == (405, "method-not-allowed")
+        assert answer.headers["Allow"] == "POST, OPTIONS"
+
+
+def test_cancelling_what_has_ended(scene: Scene) -> None:
+    session = scene.running()
+    scene.record(report(session))
+    answer = scene.as_agent(Maturity.AUTONOMOUS).post(f"/api/local-agent/sessions/{session.pk}/cancel")
+    assert (answer.status, answer.problem, answer.json["status_now"]) == (409, "conflict", "succeeded")
+    assert tags(session)[-1] == "succeeded"
+
+
+def test_an_approval_after_a_cancel(scene: Scene, approver: User) -> None:
+    session = scene.session(ASKED)
+    session_cancel(session=session, actor=SYSTEM)
+    with pytest.raises(Exception, match="cancelled already"):
+        session_approve(session=session, approver=approver)
