@@ -16,6 +16,8 @@ class ProblemError(Exception):
     def __init__(self, detail: str = "", **extra: object) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.extra: Mapping[str, object] = extra
+        #: Headers of the answer.
+        self.headers: dict[str, str] = {}
         super().__init__(self.detail)
 
 
