@@ -136,6 +136,15 @@ def test_killed_and_started_again_it_reports_lost_and_runs_nothing_twice(
     assert not any("61.25" in (item.info["cmdline"] or []) for item in psutil.process_iter(["cmdline"]))
 
 
+def test_a_daemon_that_left_its_group_is_found_as_an_orphan(agent: subprocess.Popen[str], server: StubServer) -> None:
+    assert agent.poll() is None
+    wanted = assignment("sh", "-c", "(setsid sleep 62.75 >/dev/null 2>&1 &); sleep 0.2")
+    server.submit(wanted)
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["left_behind"]) == ("succeeded", [])
+    assert not any("62.75" in (item.info["cmdline"] or [])[:2] for item in psutil.process_iter(["cmdline"]))
+
+
 def test_exit_codes_of_what_stops_it(enrolled: StateFolder, server: StubServer, command: Command) -> None:
     enrolled.enrol(enrolled.enrolment(), "ath_wrong")
     done = command("runlocalagent")
