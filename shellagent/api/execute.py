@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -56,9 +57,7 @@ class ExecuteView(GenericAPIView[Any]):
         responses={200: SessionSerializer, 202: SessionSerializer, **problems(409, 429)},
     )
     def post(self, request: Request) -> Response:
-        serializer = self.get_serializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        values = serializer.validated_data
+        values = _execution().run_validation(request.data)
         who = asker(request, values.get("agent_id"))
         session, is_replay = session_request(ask=ask_of(values), asker=who, idempotency=_idempotency(request, values))
         if session.status == Status.DENIED:
@@ -126,6 +125,12 @@ class ApproveView(GenericAPIView[Any]):
         else:
             session = session_reject(session=session, approver=approver, reason=reason, address=address)
         return Response(session_json(session))
+
+
+@cache
+def _execution() -> ExecuteSerializer:
+    """Return the one serializer that reads requests: making one copies every field, for a fifth of a millisecond."""
+    return ExecuteSerializer()
 
 
 def ask_of(values: Json) -> Ask:
