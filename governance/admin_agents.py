@@ -211,7 +211,7 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
                     lambda agent=agent: agent_set_maturity(  # type: ignore[misc]
                         agent=agent, maturity=maturity, reason=reason, actor=actor
                     ),
-                    f"{agent.name} is {maturity} now.",
+                    f"Agent {agent.name} is {maturity} now.",
                 )
             return HttpResponseRedirect(_after(agents))
         names = ", ".join(agent.name for agent in agents)
@@ -238,7 +238,7 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
                     reason=form.cleaned_data["reason"],
                     actor=user_party(person(request)),
                 ),
-                f"{agent.name} is {'suspended: it can ask for nothing' if is_suspended else 'active again'}.",
+                f"Agent {agent.name} is {'suspended: it can ask for nothing' if is_suspended else 'active again'}.",
             )
         else:
             messages.error(request, "Not done. Say why: the reason is kept in the audit trail.")

@@ -154,9 +154,9 @@ class HostAdmin(ShowOnlyAdmin[Host]):
         if wanted in ("start", "stop"):
             desired = Desired.RUNNING if wanted == "start" else Desired.STOPPED
             done = (
-                f"{host.name} takes commands again."
+                f"Host {host.name} takes commands again."
                 if wanted == "start"
-                else f"{host.name} ends what it runs, and takes nothing more."
+                else f"Host {host.name} ends what it runs, and takes nothing more."
             )
             told(request, lambda: host_set_desired(host=host, desired=desired, actor=actor), done)
             if wanted == "start" and host.is_local and not host_is_online(host) and not local_process.spawn():
@@ -167,7 +167,7 @@ class HostAdmin(ShowOnlyAdmin[Host]):
             told(
                 request,
                 lambda: host_set_enabled(host=host, is_enabled=is_enabled, actor=actor),
-                f"{host.name} is {words}.",
+                f"Host {host.name} is {words}.",
             )
         else:
             messages.error(request, "Not done. A host is started, stopped, enabled or disabled.")
