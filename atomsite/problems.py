@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions
@@ -129,7 +129,9 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("the database is not available: %s", error)
         problem = UnavailableError()
-    return problem, {}
+    elif isinstance(error, DataError):
+        problem = InvalidError("A value is too long for the database, or out of its range.")
+    return problem, dict(problem.headers) if problem else {}
 
 
 _FROM_FRAMEWORK: dict[int, type[ProblemError]] = {

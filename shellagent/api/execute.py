@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,8 @@ from shellagent.services.deciding import Circumstances
 from shellagent.states import Status
 from shellagent.waiting import session_wait
 
+_REPLAYED = {"Idempotent-Replayed": "true"}
+
 
 class ExecuteView(GenericAPIView[Any]):
     """Ask for a command. Governance allows it, asks a person, or denies it; the host runs what is allowed.
@@ -61,11 +64,10 @@ class ExecuteView(GenericAPIView[Any]):
         who = asker(request, values.get("agent_id"))
         session, is_replay = session_request(ask=ask_of(values), asker=who, idempotency=_idempotency(request, values))
         if session.status == Status.DENIED:
-            raise denied(session)
+            raise denied(session, _REPLAYED if is_replay else {})
         session = session_wait(session, values["wait_seconds"], waiter=who.scope)
         response = Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
-        if is_replay:
-            response["Idempotent-Replayed"] = "true"
+        response.headers.update(_REPLAYED if is_replay else {})
         return response
 
 
@@ -147,13 +149,15 @@ def ask_of(values: Json) -> Ask:
     )
 
 
-def denied(session: ShellSession) -> DeniedError | NotAllowlistedError:
+def denied(session: ShellSession, headers: Mapping[str, str]) -> DeniedError | NotAllowlistedError:
     """Return the problem that tells of a session that governance denied, with the session and its decision."""
     shown = session_json(session)
     decision = shown["decision"] or {}
     is_unlisted = any(rule["id"] == "not-allowlisted" for rule in decision.get("rules", []))
-    problem = NotAllowlistedError if is_unlisted else DeniedError
-    return problem(str(decision.get("explanation", "")), session_id=shown["id"], decision=decision)
+    kind = NotAllowlistedError if is_unlisted else DeniedError
+    problem = kind(str(decision.get("explanation", "")), session_id=shown["id"], decision=decision)
+    problem.headers.update(headers)
+    return problem
 
 
 def _idempotency(request: Request, values: Json) -> Idempotency | None:

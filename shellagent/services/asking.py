@@ -39,6 +39,7 @@ from shellagent.services.deciding import (
     decision_row,
 )
 from shellagent.services.moving import session_party
+from shellagent.services.tidying import session_expire
 from shellagent.states import Status
 
 
@@ -171,6 +172,8 @@ def _replay(asker: Asker, idempotency: Idempotency) -> ShellSession | None:
         raise IdempotencyConflictError
     if known.session.agent_id != asker.agent_id:
         raise ConflictError("This Idempotency-Key was used for another agent.")
+    if session_expire(known.session_id):
+        known.session.refresh_from_db()
     return known.session
 
 
