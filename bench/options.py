@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every measurement (default 3)")
     parser.add_argument(
-        "--concurrency", type=int, default=8, help="commands the product's host runs at once (default 8)"
+        "--concurrency", type=int, default=16, help="commands the product's host runs at once (default 16)"
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY", help="measure only this row; may be repeated"

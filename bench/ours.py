@@ -1,14 +1,15 @@
 """The product, everything on: governance, audit and sandbox, as `up` starts it, asked over HTTP as an agent asks."""
 
+import http.client
 import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import psutil
-import requests
 
 from bench.figures import Footprint
 from bench.options import REPOSITORY
@@ -25,6 +26,35 @@ FINISH_SECONDS = 60.0
 MIB = 1024 * 1024
 
 
+class Client:
+    """A kept connection to the product. The standard library's, because what a client library costs is not ours."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS + 15)
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def get(self, path: str, **query: str | int) -> dict[str, Any]:
+        """Return what the API answers to GET. Raises PeerFailed for any answer that is no success."""
+        return self._call("GET", f"{path}?{urlencode(query)}", None)
+
+    def execute(self, wait_seconds: int) -> dict[str, Any]:
+        """Ask for `true`, and return the session as the answer has it."""
+        return self._call("POST", "/execute", json.dumps({"command": "true", "wait_seconds": wait_seconds}))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _call(self, method: str, path: str, body: str | None) -> dict[str, Any]:
+        self._connection.request(method, f"/api/local-agent{path}", body, self._headers)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status not in (200, 202):
+            raise PeerFailed(f"HTTP {response.status}: {content[:500]!r}")
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+
 class Ours(Peer):
     """The product on SQLite or on PostgreSQL, with a home, a port and a database of its own."""
 
@@ -37,9 +67,9 @@ class Ours(Peer):
         self.at_once = f"host's concurrency {concurrency}"
         self.warm_count = 200
         self._up: Spawned | None = None
-        self._url = ""
+        self._port = 0
         self._key = ""
-        self._session = requests.Session()
+        self._client = Client(0, "")
 
     def missing(self) -> str | None:
         if not UP.exists():
@@ -63,16 +93,16 @@ class Ours(Peer):
         run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
         run([sys.executable, MANAGE, "init"], env=env, cwd=REPOSITORY)
         credentials = json.loads((home / "credentials.json").read_text())
-        self._url = f"http://127.0.0.1:{port}/api/local-agent"
+        self._port = port
         self._key = str(credentials["agents"]["autonomous"]["key"])
-        self._session = self._new_session()
+        self._client = Client(port, self._key)
         argv = [sys.executable, MANAGE, "up", "--no-tour", "--concurrency", str(self.concurrency)]
         self._up = workspace.spawn(argv, name=self.key, env=env, cwd=REPOSITORY)
         self._up.wait_for(self._answers, seconds=60)
         self.one()
 
     def one(self) -> float:
-        return timed(lambda: _assert_ran(self._execute(self._session, WAIT_SECONDS)))
+        return timed(lambda: _assert_ran(self._client.execute(WAIT_SECONDS)))
 
     def many(self, count: int) -> float:
         identifiers: list[str] = []
@@ -112,8 +142,8 @@ class Ours(Peer):
         """Submit from several clients at once, then wait until the server has the last result. Returns the ids."""
 
         def lane(share: int) -> list[str]:
-            with self._new_session() as session:
-                return [str(self._execute(session, 0)["id"]) for _index in range(share)]
+            with closing(Client(self._port, self._key)) as client:
+                return [str(client.execute(0)["id"]) for _index in range(share)]
 
         shares = [share for start in range(AT_ONCE) if (share := len(range(start, count, AT_ONCE)))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -121,9 +151,9 @@ class Ours(Peer):
         deadline = time.monotonic() + FINISH_SECONDS
         for ids in lanes:
             # The last of each client; they run in the order of the queue, so the rest has ended or is about to.
-            while self._get(f"/sessions/{ids[-1]}", wait_seconds=WAIT_SECONDS)["status"] in OPEN:
+            while self._client.get(f"/sessions/{ids[-1]}", wait_seconds=WAIT_SECONDS)["status"] in OPEN:
                 _assert_before(deadline)
-        while any(self._get("/sessions", status=status, page_size=1)["results"] for status in OPEN):
+        while any(self._client.get("/sessions", status=status, page_size=1)["results"] for status in OPEN):
             _assert_before(deadline)
             time.sleep(0.005)
         return [identifier for ids in lanes for identifier in ids]
@@ -132,7 +162,7 @@ class Ours(Peer):
         """Read the list of sessions back, which is not measured: every one of these must have run."""
         wanted, cursor = set(identifiers), ""
         while wanted:
-            page = self._get("/sessions", page_size=200, **({"cursor": cursor} if cursor else {}))
+            page = self._client.get("/sessions", page_size=200, **({"cursor": cursor} if cursor else {}))
             for seen in page["results"]:
                 if seen["id"] in wanted:
                     _assert_ran(seen)
@@ -143,30 +173,13 @@ class Ours(Peer):
         if wanted:
             raise PeerFailed(f"{len(wanted)} of {len(identifiers)} sessions are not in the list")
 
-    def _get(self, path: str, **query: str | int) -> dict[str, Any]:
-        return self._json(self._session.get(f"{self._url}{path}", params=query, timeout=WAIT_SECONDS + 15))
-
-    def _execute(self, session: requests.Session, wait_seconds: int) -> dict[str, Any]:
-        body = {"command": "true", "wait_seconds": wait_seconds}
-        return self._json(session.post(f"{self._url}/execute", json=body, timeout=WAIT_SECONDS + 15))
-
-    def _json(self, response: requests.Response) -> dict[str, Any]:
-        if response.status_code not in (200, 202):
-            raise PeerFailed(f"HTTP {response.status_code}: {response.text[:500]}")
-        answer: dict[str, Any] = response.json()
-        return answer
-
     def _answers(self) -> bool:
         try:
-            return self._session.get(f"{self._url}/status", timeout=5).status_code < 500
-        except requests.ConnectionError:
+            self._client.get("/status")
+        except (OSError, http.client.HTTPException):
+            self._client.close()
             return False
-
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
-        session.headers["Authorization"] = f"Bearer {self._key}"
-        return session
+        return True
 
 
 def _assert_before(deadline: float) -> None:
