@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -34,8 +33,6 @@ from shellagent.services.deciding import Circumstances
 from shellagent.states import Status
 from shellagent.waiting import session_wait
 
-_REPLAYED = {"Idempotent-Replayed": "true"}
-
 
 class ExecuteView(GenericAPIView[Any]):
     """Ask for a command. Governance allows it, asks a person, or denies it; the host runs what is allowed.
@@ -64,10 +61,11 @@ class ExecuteView(GenericAPIView[Any]):
         who = asker(request, values.get("agent_id"))
         session, is_replay = session_request(ask=ask_of(values), asker=who, idempotency=_idempotency(request, values))
         if session.status == Status.DENIED:
-            raise denied(session, _REPLAYED if is_replay else {})
+            raise denied(session, is_replay=is_replay)
         session = session_wait(session, values["wait_seconds"], waiter=who.scope)
         response = Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
-        response.headers.update(_REPLAYED if is_replay else {})
+        if is_replay:
+            response["Idempotent-Replayed"] = "true"
         return response
 
 
@@ -149,14 +147,15 @@ def ask_of(values: Json) -> Ask:
     )
 
 
-def denied(session: ShellSession, headers: Mapping[str, str]) -> DeniedError | NotAllowlistedError:
+def denied(session: ShellSession, *, is_replay: bool) -> DeniedError | NotAllowlistedError:
     """Return the problem that tells of a session that governance denied, with the session and its decision."""
     shown = session_json(session)
     decision = shown["decision"] or {}
     is_unlisted = any(rule["id"] == "not-allowlisted" for rule in decision.get("rules", []))
     kind = NotAllowlistedError if is_unlisted else DeniedError
     problem = kind(str(decision.get("explanation", "")), session_id=shown["id"], decision=decision)
-    problem.headers.update(headers)
+    if is_replay:
+        problem.headers["Idempotent-Replayed"] = "true"
     return problem
 
 
