@@ -1,0 +1,90 @@
+"""Reading the trail: by filters, in pages, and itself an event."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from rest_framework.test import APIClient
+
+from audit.models import AuditEvent
+from audit.tags import Tag
+from audit.trail import SYSTEM, Event, Party, record
+from tests.conftest import person
+
+EVENTS = "/api/audit/events"
+
+
+@pytest.fixture(autouse=True)
+def no_static_files(settings: Any) -> None:
+    """Do without WhiteNoise, which looks at every static file once for each client that a test makes."""
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "whitenoise" not in name]
+
+
+@pytest.fixture
+def reader(db: None) -> APIClient:
+    """Somebody who may read the trail."""
+    client = APIClient()
+    client.force_login(person("reader", "audit.view_audit"))
+    return client
+
+
+@pytest.fixture
+def events(db: None) -> list[AuditEvent]:
+    """Three events of two agents."""
+    with transaction.atomic():
+        record(Event(Tag.AGENT_CREATED, SYSTEM, Party("agent", "1", "one")))
+        record(Event(Tag.AGENT_CREATED, SYSTEM, Party("agent", "2", "two")))
+        record(
+            Event(Tag.KEY_ISSUED, Party("user", "9", "somebody"), Party("agent", "1", "one"), data={"prefix": "ata_"})
+        )
+    return list(AuditEvent.objects.order_by("id"))
+
+
+def ids(answer: Any) -> list[int]:
+    return [item["id"] for item in answer.json()["results"]]
+
+
+def test_filters(reader: APIClient, events: list[AuditEvent]) -> None:
+    first, second, third = (event.pk for event in events)
+    wanted = {
+        "tag=agent:created": [second, first],
+        "subject_type=agent&subject_id=1": [third, first],
+        "actor_type=user&actor_id=9": [third],
+        "tag=key:issued&subject_id=2": [],
+        f"after={events[1].occurred_at.isoformat().replace('+00:00', 'Z')}&actor_type=user&subject_type=agent": [third],
+        f"before={events[1].occurred_at.isoformat().replace('+00:00', 'Z')}": [first],
+    }
+    for query, found in wanted.items():
+        assert ids(reader.get(f"{EVENTS}?{query}")) == found, query
+    assert reader.get(f"{EVENTS}?tag=no:such").status_code == 400
+
+
+def test_a_body_is_shown_as_an_object(reader: APIClient, events: list[AuditEvent]) -> None:
+    shown = reader.get(f"{EVENTS}?tag=key:issued").json()["results"][0]
+    assert shown["body"]["data"] == {"prefix": "ata_"}
+    assert shown["hash"] == events[2].hash
+
+
+def test_pages_hold_each_event_once_although_reading_adds_some(reader: APIClient, events: list[AuditEvent]) -> None:
+    seen: list[int] = []
+    path = f"{EVENTS}?page_size=2"
+    while path and len(seen) < 10:
+        answer = reader.get(path)
+        seen += ids(answer)
+        path = answer.json()["next"]
+    assert seen == [event.pk for event in reversed(events)]
+
+
+def test_reading_is_an_event(reader: APIClient, events: list[AuditEvent]) -> None:
+    reader.get(f"{EVENTS}?tag=key:issued")
+    read = AuditEvent.objects.latest("id")
+    assert (read.tag, read.actor_label) == (Tag.TRAIL_READ, "reader")
+    assert '"asked":{"tag":"key:issued"}' in read.body
+
+
+def test_without_the_permission_nothing_is_read(db: None) -> None:
+    client = APIClient()
+    client.force_login(User.objects.create_user("nobody"))
+    assert client.get(EVENTS).status_code == 403
+    assert not AuditEvent.objects.exists()
