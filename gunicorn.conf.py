@@ -1,7 +1,7 @@
 """gunicorn's settings: `python -m gunicorn -c gunicorn.conf.py atomsite.wsgi:application`, as `manage.py up` runs it.
 
 Threads, because hosts and waiting agents hold a request open for up to 45 seconds, and a held request costs a thread
-that sleeps. docs/how-to/deploy.md shows it behind TLS.
+that sleeps. docs/how-to/behind-tls.md shows it behind TLS.
 """
 
 import os
