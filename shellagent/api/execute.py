@@ -15,7 +15,7 @@ from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
 from shellagent.api.access import AgentThrottle, asker, person, visible_session
-from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
+from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser, BoundedMultiPartParser
 from shellagent.api.serializers import (
     ApproveSerializer,
     DecisionSerializer,
@@ -41,7 +41,7 @@ class ExecuteView(GenericAPIView[Any]):
     """
 
     serializer_class = ExecuteSerializer
-    parser_classes = [BoundedJSONParser, BoundedFormParser]
+    parser_classes = [BoundedJSONParser, BoundedFormParser, BoundedMultiPartParser]
     throttle_classes = [AgentThrottle]
 
     @extend_schema(
@@ -73,7 +73,7 @@ class DryRunView(GenericAPIView[Any]):
     """What governance would say of a command, and why. Nothing is created."""
 
     serializer_class = DryRunSerializer
-    parser_classes = [BoundedJSONParser, BoundedFormParser]
+    parser_classes = [BoundedJSONParser, BoundedFormParser, BoundedMultiPartParser]
 
     @extend_schema(operation_id="governance_dry_run", responses={200: DecisionSerializer})
     def post(self, request: Request, agent_id: int) -> Response:
@@ -107,7 +107,7 @@ class ApproveView(GenericAPIView[Any]):
     """Approve or reject a session that waits. People with the permission; never one's own request."""
 
     serializer_class = ApproveSerializer
-    parser_classes = [BoundedJSONParser, BoundedFormParser]
+    parser_classes = [BoundedJSONParser, BoundedFormParser, BoundedMultiPartParser]
 
     @extend_schema(operation_id="approve", responses={200: SessionSerializer, **problems(409)})
     def post(self, request: Request) -> Response:

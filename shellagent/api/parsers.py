@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import FormParser, JSONParser
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 
 from shellagent import limits
 from shellagent.errors import TooLargeError
@@ -31,6 +31,16 @@ class BoundedJSONParser(JSONParser):
 
 class BoundedFormParser(FormParser):
     """A form up to the limit. Raises TooLargeError."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        _check_size(parser_context)
+        return super().parse(stream, media_type, parser_context)
+
+
+class BoundedMultiPartParser(MultiPartParser):
+    """What the forms of the browsable pages are sent as, up to the limit. Raises TooLargeError."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None

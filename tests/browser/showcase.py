@@ -1,0 +1,132 @@
+"""What the screenshots show: a host, four agents and sessions of every kind, made by the product's own services."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.contrib.auth.models import User
+
+from governance.models import Agent
+from governance.policy.types import Maturity
+from governance.services import agent_create, agent_party, agent_set_maturity, key_issue, user_party
+from shellagent import protocol
+from shellagent.models import Host, ShellSession
+from shellagent.protocol import HostFacts, OutputSegment, RunOutcome, StreamTotal
+from shellagent.services import (
+    Ask,
+    Asker,
+    agent_host_set,
+    enrolment_issue,
+    host_enrol,
+    host_poll,
+    session_reject,
+    session_request,
+    sessions_record,
+    sessions_start,
+)
+from tests.shellagent.scene import INSTANCE, poll_request, report
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of a database that lives for one test
+FACTS = HostFacts(
+    home="/home/atom",
+    user="atom",
+    scratch="/home/atom/.cache/atom/scratch",
+    hostname="build-7",
+    platform="linux",
+    protected=("/home/atom/.local/state/atom",),
+)
+LISTING = b"""total 16
+-rw-r--r-- 1 atom atom 5120 Nov 20 09:14 april.csv
+-rw-r--r-- 1 atom atom 4608 Nov 20 09:14 may.csv
+drwxr-xr-x 2 atom atom 4096 Nov 21 17:02 summaries
+"""
+NAMES = {
+    Maturity.STUDENT: "docs-writer",
+    Maturity.INTERN: "triage-bot",
+    Maturity.SUPERVISED: "code-reviewer",
+    Maturity.AUTONOMOUS: "nightly-build",
+}
+
+
+class Showcase:
+    """The rows. `heartbeat` keeps the host alive while pages are looked at."""
+
+    def __init__(self) -> None:
+        self.admin = _superuser("admin")
+        self.host, _key = host_enrol(code=enrolment_issue(name="build-7", actor=user_party(self.admin)), facts=FACTS)
+        enrolment_issue(name="staging-2", actor=user_party(self.admin))
+        self.heartbeat()
+        self.agents = {maturity: self._agent(maturity, name) for maturity, name in NAMES.items()}
+        self.succeeded = self.ask(Maturity.AUTONOMOUS, "ls -l /tmp/reports")
+        self.failed = self.ask(Maturity.AUTONOMOUS, "cat /tmp/reports/june.csv")
+        self._run(self.succeeded, stdout=LISTING)
+        self._run(self.failed, stderr=b"cat: /tmp/reports/june.csv: No such file or directory\n", code=1)
+        self.ask(Maturity.STUDENT, "sudo reboot")
+        rejected = self.ask(Maturity.INTERN, "rm -r /tmp/reports")
+        session_reject(session=rejected, approver=self.admin, reason="Move them to /tmp/old instead.")
+        self.pending = self.ask(
+            Maturity.SUPERVISED,
+            "rm -r /tmp/build/old",
+            reason="The disk is nearly full, and nothing has used these files for a month.",
+            timeout_seconds=120,
+        )
+        self.ask(
+            Maturity.STUDENT,
+            "head -n 20 /tmp/reports/april.csv",
+            reason="I want to see the columns before I write the summary.",
+            working_directory="/tmp/reports",  # noqa: S108 - in what is asked for, not here
+            env={"LANG": "C.UTF-8"},
+        )
+        self.ask(Maturity.AUTONOMOUS, "du -sh /tmp/build")
+
+    def heartbeat(self) -> None:
+        """Poll as the host."""
+        request = poll_request(free_slots=0, facts=FACTS, protections=("landlock-fs", "landlock-net"), version="0.1.0")
+        host_poll(host=Host.objects.get(pk=self.host.pk), request=request)
+
+    def ask(self, maturity: Maturity, command: str, **options: object) -> ShellSession:
+        """Ask for a command."""
+        agent = self.agents[maturity]
+        asker = Asker(agent.pk, agent.name, agent.maturity, agent.is_suspended, agent_party(agent))
+        session, _is_replay = session_request(ask=replace(Ask(command=command), **options), asker=asker)  # type: ignore[arg-type]
+        return session
+
+    def _agent(self, maturity: Maturity, name: str) -> Agent:
+        actor = user_party(self.admin)
+        agent = agent_create(name=name, owner=self.admin, actor=actor)
+        key_issue(agent=agent, actor=actor, label="production")
+        agent_host_set(agent=agent, host=self.host, actor=actor, is_default=True)
+        if maturity is not Maturity.STUDENT:
+            agent = agent_set_maturity(agent=agent, maturity=maturity, reason="Its record is good.", actor=actor)
+        return agent
+
+    def _run(self, session: ShellSession, *, stdout: bytes = b"", stderr: bytes = b"", code: int = 0) -> None:
+        host = Host.objects.get(pk=self.host.pk)
+        facts = {"facts": FACTS, "protections": ("landlock-fs", "landlock-net"), "version": "0.1.0"}
+        host_poll(host=host, request=poll_request(free_slots=1, **facts))
+        start = protocol.Start(str(session.pk), f"start-{session.pk}", session.digest)
+        sessions_start(host=host, request=protocol.StartRequest(protocol.VERSION, INSTANCE, (start,)))
+        result = report(
+            ShellSession.objects.get(pk=session.pk),
+            RunOutcome.FAILED if code else RunOutcome.SUCCEEDED,
+            exit_codes=(code,),
+            stdout=StreamTotal(len(stdout), "a" * 64, False),
+            stderr=StreamTotal(len(stderr), "b" * 64, False),
+            duration_us=4213,
+            protections=("landlock-fs", "landlock-net"),
+            output=tuple(
+                OutputSegment.of(name, 0, data) for name, data in (("stdout", stdout), ("stderr", stderr)) if data
+            ),
+        )
+        sessions_record(host=host, request=protocol.RecordRequest(protocol.VERSION, INSTANCE, (result,)))
+
+
+def page_of(session_id: UUID) -> str:
+    """Return the path of a session's page."""
+    return f"/admin/shellagent/shellsession/{session_id}/change/"
+
+
+def _superuser(name: str) -> User:
+    """Make one who can log in at a server whose password hashers are the product's, not the tests'."""
+    encoded = PBKDF2PasswordHasher().encode(PASSWORD, "salt-of-a-test", iterations=10_000)
+    return User.objects.create(username=name, password=encoded, is_staff=True, is_superuser=True)

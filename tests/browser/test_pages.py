@@ -1,0 +1,197 @@
+"""Every page in a real browser: nothing breaks the content security policy, nothing is wider than the screen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from governance.policy.types import Maturity
+from shellagent.models import ShellSession
+from tests.browser.conftest import SIZES, Visitor
+from tests.browser.showcase import PASSWORD, Showcase, page_of
+from tests.e2e.product import Product
+
+pytestmark = pytest.mark.browser
+
+PAGES = (
+    "/admin/",
+    "/admin/shellagent/shellsession/",
+    "/admin/shellagent/shellsession/?status__exact=denied",
+    "/admin/shellagent/host/",
+    "/admin/shellagent/host/1/change/",
+    "/admin/shellagent/host/enrol/",
+    "/admin/shellagent/agenthost/",
+    "/admin/shellagent/agenthost/1/change/",
+    "/admin/shellagent/agenthost/add/",
+    "/admin/governance/agent/",
+    "/admin/governance/agent/1/change/",
+    "/admin/governance/agent/add/",
+    "/admin/governance/agent/maturity/?agent=1",
+    "/admin/governance/matrixrow/",
+    "/admin/governance/matrixrow/1/change/",
+    "/admin/governance/directoryrow/",
+    "/admin/governance/directoryrow/add/",
+    "/admin/audit/auditevent/",
+    "/admin/audit/auditevent/1/change/",
+    "/admin/auth/user/",
+    "/admin/auth/user/1/change/",
+    "/admin/auth/user/add/",
+    "/admin/auth/group/add/",
+    "/admin/axes/accessattempt/",
+    "/admin/password_change/",
+    "/problems/",
+    "/problems/denied",
+    "/admin/nothing-here/",
+)
+API_PAGES = (
+    "/api/local-agent/execute",
+    "/api/local-agent/approve",
+    "/api/local-agent/status",
+    "/api/local-agent/sessions",
+    "/api/agents",
+    "/api/audit/events",
+    "/api/agents/1/governance?command=ls",
+)
+
+
+@pytest.fixture(scope="module")
+def showcase(web: Product) -> Showcase:
+    return Showcase()
+
+
+@pytest.fixture(params=SIZES)
+def visitor(request: pytest.FixtureRequest, web: Product, showcase: Showcase, chromium: Browser) -> Iterator[Visitor]:
+    """The administrator, logged in. Nothing may have complained when the test is over."""
+    showcase.heartbeat()
+    one = Visitor(chromium.new_context(**SIZES[request.param]), web.url)
+    one.log_in("admin", PASSWORD)
+    yield one
+    one.context.close()
+    assert not one.complaints
+
+
+@pytest.fixture
+def desktop(web: Product, showcase: Showcase, chromium: Browser) -> Iterator[Visitor]:
+    """The same, at desktop size only."""
+    one = Visitor(chromium.new_context(**SIZES["desktop"]), web.url)
+    one.log_in("admin", PASSWORD)
+    yield one
+    one.context.close()
+    assert not one.complaints
+
+
+def test_every_page_of_the_admin(visitor: Visitor, showcase: Showcase) -> None:
+    sessions = [page_of(session.pk) for session in ShellSession.objects.all()]
+    too_wide = {}
+    for path in (*PAGES, *sessions):
+        page = visitor.page
+        response = page.goto(visitor.url + path)
+        assert response is not None
+        assert response.status == (404 if "nothing" in path else 200), path
+        if visitor.overflow() > 0:
+            too_wide[path] = visitor.overflow()
+    assert not too_wide
+
+
+def test_the_pages_of_the_api(visitor: Visitor) -> None:
+    for path in API_PAGES:
+        expect(visitor.go(path).locator(".response-info")).to_contain_text("HTTP")
+
+
+def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request: pytest.FixtureRequest) -> None:
+    size = "phone" if "phone" in request.node.name else "desktop"
+    suffix = "-phone" if size == "phone" else ""
+    agent = showcase.agents[Maturity.SUPERVISED].pk
+    wanted = {
+        "index": "/admin/",
+        "approval-queue": "/admin/shellagent/shellsession/",
+        "session": page_of(showcase.pending.pk),
+        "result": page_of(showcase.succeeded.pk),
+        "agent": f"/admin/governance/agent/{agent}/change/",
+        "host": f"/admin/shellagent/host/{showcase.host.pk}/change/",
+        "matrix": "/admin/governance/matrixrow/",
+        "trail": "/admin/audit/auditevent/",
+    }
+    for name, path in wanted.items():
+        page = visitor.go(path)
+        page.screenshot(path=shots / f"{name}{suffix}.png", full_page=name != "trail")
+        assert (shots / f"{name}{suffix}.png").stat().st_size > 10_000
+    if size == "desktop":
+        visitor.page.emulate_media(color_scheme="dark")
+        visitor.go("/admin/").screenshot(path=shots / "index-dark.png", full_page=True)
+
+
+def test_dark_mode_follows_the_reader(desktop: Visitor) -> None:
+    def brightness() -> int:
+        value: int = desktop.page.evaluate(
+            "getComputedStyle(document.querySelector('.atom-card')).backgroundColor.match(/\\d+/g).map(Number)[0]"
+        )
+        return value
+
+    assert brightness() > 200
+    desktop.page.emulate_media(color_scheme="dark")
+    assert brightness() < 60
+
+
+def test_a_command_asked_and_approved_by_the_forms_of_the_api(
+    desktop: Visitor, showcase: Showcase, web: Product
+) -> None:
+    page = desktop.go("/api/local-agent/execute")
+    page.locator("input[name=command]").fill("ls /tmp/by-form")
+    page.locator("input[name=agent_id]").fill(str(showcase.agents[Maturity.STUDENT].pk))
+    page.locator("#post-object-form, form[enctype]").first.get_by_role("button", name="POST").click()
+    expect(page.locator(".response-info")).to_contain_text("HTTP 202")
+    session = ShellSession.objects.latest("id")
+    assert session.status == "pending"
+    other = showcase.ask(Maturity.STUDENT, "ls /tmp/by-form-too")
+    for waiting, answer in ((session, "HTTP 403"), (other, "HTTP 200")):
+        desktop.go("/api/local-agent/approve")
+        page.locator("input[name=session_id]").fill(str(waiting.pk))
+        page.locator("#post-object-form, form[enctype]").first.get_by_role("button", name="POST").click()
+        expect(page.locator(".response-info")).to_contain_text(answer)
+    assert ShellSession.objects.get(pk=other.pk).status == "queued"
+    assert ShellSession.objects.get(pk=session.pk).status == "pending", "one's own request"
+
+
+def test_the_reference_of_the_api_is_read_and_tried_out(desktop: Visitor) -> None:
+    page = desktop.go("/api/docs")
+    expect(page.locator(".opblock").first).to_be_visible()
+    page.locator("#operations-local-agent-status .opblock-summary-control").click()
+    block = page.locator("#operations-local-agent-status")
+    block.get_by_role("button", name="Try it out").click()
+    block.get_by_role("button", name="Execute").click()
+    expect(block.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+
+
+def test_a_key_is_issued_and_shown_once(desktop: Visitor, showcase: Showcase) -> None:
+    agent = showcase.agents[Maturity.INTERN]
+    page = desktop.go(f"/admin/governance/agent/{agent.pk}/change/")
+    page.get_by_label("Where it is used").fill("laptop")
+    page.get_by_role("button", name="Issue a key").click()
+    key = page.locator(".atom-secret pre").inner_text()
+    assert key.startswith("ata_")
+    assert key not in page.url
+    page.get_by_role("link", name="I have copied it").click()
+    assert key not in page.content()
+    expect(page.locator(".atom-table")).to_contain_text("laptop")
+
+
+def test_maturity_is_changed_from_the_list_with_a_reason(desktop: Visitor, showcase: Showcase) -> None:
+    agent = showcase.agents[Maturity.INTERN]
+    page = desktop.go("/admin/governance/agent/")
+    page.locator(f"input.action-select[value='{agent.pk}']").check()
+    page.locator("select[name=action]").select_option("change_maturity")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("SUPERVISED").check()
+    page.get_by_label("Why?").fill("A month without a rejection.")
+    page.get_by_role("button", name="Change maturity").click()
+    expect(page.locator(".messagelist")).to_contain_text(f"Agent {agent.name} is SUPERVISED now.")
+
+
+def test_filters_open_and_narrow(visitor: Visitor, showcase: Showcase) -> None:
+    page = visitor.go("/admin/shellagent/shellsession/")
+    page.locator("#changelist-filter summary", has_text="Status").click()
+    page.locator("#changelist-filter").get_by_role("link", name="rejected", exact=True).click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    expect(page.locator("#changelist-filter")).to_contain_text("Status: rejected")
