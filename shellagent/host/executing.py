@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from shellagent.host.arguments import DEFAULT_URL, Exit
+from shellagent.host.arguments import Exit, server_url
 from shellagent.host.client import Answer, Client, failure
 from shellagent.host.console import without_escapes
 from shellagent.host.errors import CallError, DeclinedError, StateError, UnauthorisedError, UnavailableError
 from shellagent.host.facts import PRODUCT
-from shellagent.host.state import read_secret, take_key
+from shellagent.host.state import Enrolment, read_secret, take_key
 
 KEY_VARIABLE: Final = "ATOM_KEY"
 #: The first wait, in which most commands end; then output is fetched in steps while the command runs.
@@ -217,10 +217,7 @@ def _who(options: argparse.Namespace) -> tuple[str, str]:
         key = str(found.get("key", ""))
     if not key:
         raise StateError("No agent is named: give --agent NAME, or set ATOM_KEY to the agent's key.")
-    url = options.backend_url or os.environ.get("ATOM_URL") or str(credentials.get("url") or "") or DEFAULT_URL
-    if not url.startswith(("http://", "https://")):
-        raise StateError(f"{url!r} is not the address of a server: it begins with http:// or https://.")
-    return url, key
+    return server_url(options, Enrolment(url=str(credentials.get("url") or ""))), key
 
 
 def _credentials_file() -> Path:

@@ -283,3 +283,5 @@ def test_execute_takes_the_key_of_the_named_agent(server: StubServer, command: C
     assert (seen[0]["command"], seen[0]["working_directory"], seen[0]["timeout_seconds"]) == ("ls", "/srv", 7)
     assert command("localagent", "execute", "ls", "--agent", "nobody").returncode == 64
     assert command("localagent", "execute", "ls").returncode == 64
+    elsewhere = command("localagent", "execute", "ls", "--agent", "student", "--host", "127.0.0.1", "--port", "9")
+    assert (elsewhere.returncode, len(seen)) == (69, 1)
