@@ -31,7 +31,10 @@ PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 #: Written by `make bench` and by the browser tests, so that a clone may be without them.
 GENERATED = frozenset(
     f"docs/{name}"
-    for name in ("benchmarks.md", *(f"images/{shot}.png" for shot in ("approval-queue", "session", "agent", "host")))
+    for name in (
+        "benchmarks.md",
+        *(f"images/{shot}.png" for shot in ("index", "approval-queue", "session", "agent", "host", "matrix")),
+    )
 )
 PRODUCT = ("atomsite", "audit", "governance", "shellagent")
 
