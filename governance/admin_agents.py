@@ -87,8 +87,8 @@ def person(request: HttpRequest) -> User:
     return request.user
 
 
-def told(request: HttpRequest, work: Callable[[], object], done: str) -> bool:
-    """Do it and say so; where it is refused, say why and what stands. Returns whether it was done."""
+def told(request: HttpRequest, work: Callable[[], object], done: str = "") -> bool:
+    """Do it and say `done`; where it is refused, say why and what stands. Returns whether it was done."""
     try:
         work()
     except ProblemError as error:
@@ -97,7 +97,8 @@ def told(request: HttpRequest, work: Callable[[], object], done: str) -> bool:
     except ValidationError as error:
         messages.error(request, f"Not done. {' '.join(error.messages)}")
         return False
-    messages.success(request, done)
+    if done:
+        messages.success(request, done)
     return True
 
 

@@ -66,7 +66,7 @@ class SessionChangeList(UncountedChangeList):
     """What waits, oldest first and apart; below it all else, newest first."""
 
     def get_results(self, request: HttpRequest) -> None:
-        waiting = self.queryset.filter(status=Status.PENDING).order_by("created_at")
+        waiting = self.queryset.filter(status=Status.PENDING).order_by("id")
         first = self.page_num <= 1
         found = list(waiting.select_related("agent", "host")[: QUEUE_LENGTH + 1]) if first else []
         self.cards = waiting_cards(found[:QUEUE_LENGTH], person(request))
@@ -169,12 +169,14 @@ class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
         if values["decision"] == "reject":
             told(request, work, f"Rejected for {name}. The agent gets your reason.")
             return self._back(request, session_id)
-        done = told(request, work, f"Approved for {name}. It runs as soon as the host takes it.")
-        stands = ShellSession.objects.filter(pk=session_id).values_list("status", "termination_detail").first()
-        if done and stands and stands[0] == Status.DENIED:
-            # The decision was taken again with the rules of now, and the stricter one counts.
-            list(messages.get_messages(request))
-            messages.warning(request, f"Not approved: by the rules of now this is denied. {stands[1]}")
+        if told(request, work):
+            stands = ShellSession.objects.get(pk=session_id)
+            if stands.status == Status.DENIED:
+                # The decision was taken again with the rules of now, and the stricter one counts.
+                why = stands.termination_detail
+                messages.warning(request, f"Not approved: by the rules of now this is denied. {why}")
+            else:
+                messages.success(request, f"Approved for {name}. It runs as soon as the host takes it.")
         return self._back(request, session_id)
 
     def cancel_view(self, request: HttpRequest, session_id: UUID) -> HttpResponse:

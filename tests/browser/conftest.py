@@ -64,6 +64,10 @@ class Visitor:
         self.page.goto(path if path.startswith("http") else self.url + path)
         return self.page
 
+    def fit(self, size: str) -> None:
+        """Give the window its size again."""
+        self.page.set_viewport_size(SIZES[size]["viewport"])
+
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than the screen."""
         width: int = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -35,6 +35,7 @@ FACTS = HostFacts(
     platform="linux",
     protected=("/home/atom/.local/state/atom",),
 )
+PROTECTIONS = ("landlock-fs", "landlock-net")
 LISTING = b"""total 16
 -rw-r--r-- 1 atom atom 5120 Nov 20 09:14 april.csv
 -rw-r--r-- 1 atom atom 4608 Nov 20 09:14 may.csv
@@ -81,7 +82,7 @@ class Showcase:
 
     def heartbeat(self) -> None:
         """Poll as the host."""
-        request = poll_request(free_slots=0, facts=FACTS, protections=("landlock-fs", "landlock-net"), version="0.1.0")
+        request = poll_request(free_slots=0, facts=FACTS, protections=PROTECTIONS, version="0.1.0")
         host_poll(host=Host.objects.get(pk=self.host.pk), request=request)
 
     def ask(self, maturity: Maturity, command: str, **options: object) -> ShellSession:
@@ -102,8 +103,8 @@ class Showcase:
 
     def _run(self, session: ShellSession, *, stdout: bytes = b"", stderr: bytes = b"", code: int = 0) -> None:
         host = Host.objects.get(pk=self.host.pk)
-        facts = {"facts": FACTS, "protections": ("landlock-fs", "landlock-net"), "version": "0.1.0"}
-        host_poll(host=host, request=poll_request(free_slots=1, **facts))
+        request = poll_request(free_slots=1, facts=FACTS, protections=PROTECTIONS, version="0.1.0")
+        host_poll(host=host, request=request)
         start = protocol.Start(str(session.pk), f"start-{session.pk}", session.digest)
         sessions_start(host=host, request=protocol.StartRequest(protocol.VERSION, INSTANCE, (start,)))
         result = report(
@@ -113,7 +114,7 @@ class Showcase:
             stdout=StreamTotal(len(stdout), "a" * 64, False),
             stderr=StreamTotal(len(stderr), "b" * 64, False),
             duration_us=4213,
-            protections=("landlock-fs", "landlock-net"),
+            protections=PROTECTIONS,
             output=tuple(
                 OutputSegment.of(name, 0, data) for name, data in (("stdout", stdout), ("stderr", stderr)) if data
             ),
