@@ -1,0 +1,63 @@
+"""Claiming stays flat: the claim reads the index of the host's queue, however long the table."""
+
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from shellagent import queries
+from shellagent.models import ShellSession
+from shellagent.states import Status
+from tests.shellagent.scene import Scene, enrolled
+
+ROWS = 4000
+
+
+def plan_of(rows: QuerySet[ShellSession, object]) -> str:
+    return rows.explain()
+
+
+def fill(scene: Scene) -> None:
+    """Thousands of sessions that ended, some that wait for another host, and a short queue of this host's."""
+    pattern = scene.session()
+    other = enrolled("other")[0]
+    rows = []
+    for number in range(ROWS):
+        row = ShellSession.objects.get(pk=pattern.pk) if number == 0 else rows[0]
+        values = {field.attname: getattr(row, field.attname) for field in ShellSession._meta.concrete_fields}
+        values |= {"id": UUID(int=number + 1), "queue_key": number}
+        if number % 100 == 0:
+            values |= {"status": Status.QUEUED}
+        elif number % 10 == 0:
+            values |= {"status": Status.QUEUED, "host_id": other.pk}
+        else:
+            values |= {"status": Status.SUCCEEDED}
+        rows.append(ShellSession(**values))
+    ShellSession.objects.bulk_create(rows, batch_size=500)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE shellagent_shellsession")
+
+
+def test_the_claim_uses_the_queues_index(scene: Scene) -> None:
+    fill(scene)
+    queue = queries.claimable(scene.host.pk, timezone.now())
+    for rows in (queue[:8], queue.select_for_update(skip_locked=True, of=("self",))[:8]):
+        if connection.vendor == "sqlite" and rows.query.select_for_update:
+            continue
+        plan = plan_of(rows)
+        assert "session_queue" in plan, plan
+        assert "Seq Scan" not in plan, plan
+        assert "SCAN shellagent_shellsession" not in plan.replace("USING INDEX session_queue", ""), plan
+        # The index gives the order too: nothing is sorted.
+        assert "Sort" not in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+
+
+def test_the_claim_that_runs_is_the_one_explained(scene: Scene) -> None:
+    """What the compiled statement returns is what the query that was explained returns, in the same order."""
+    fill(scene)
+    now = timezone.now()
+    wanted = list(queries.claimable(scene.host.pk, now).values_list("pk", flat=True)[:8])
+    assert [item.pk for item in queries.next_claimable(scene.host.pk, now, 8)] == wanted
+    assert queries.has_claimable(scene.host.pk, now)

@@ -1,0 +1,88 @@
+"""What the worker does on a schedule, twice as well as once."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+from django_q.models import Schedule
+
+from audit.models import AuditEvent, AuditPayload
+from audit.tags import Tag
+from shellagent import limits, tasks
+from shellagent.models import IdempotencyKey, ServerStart, ShellSession
+from shellagent.services import payloads_retire
+from shellagent.states import Status
+from tests.shellagent.scene import ALLOWED, ASKED, Scene, report, reread, tags
+
+
+def test_tidy_settles_all_that_is_due_and_then_nothing(scene: Scene) -> None:
+    running, claimed = scene.running(), scene.claimed()
+    expired = [scene.session(kind) for kind in (ALLOWED, ASKED)]
+    now = timezone.now()
+    ServerStart.objects.update(started_at=now - timedelta(hours=1))
+    ShellSession.objects.filter(pk__in=[item.pk for item in expired]).update(expires_at=now)
+    dead = now - timedelta(seconds=limits.LOST_AFTER_SECONDS + 1)
+    ShellSession.objects.filter(pk__in=[running.pk, claimed.pk]).update(lease_expires_at=dead)
+    assert tasks.tidy() == {"expired": 2, "lost": 1, "queued": 1}
+    events = AuditEvent.objects.count()
+    assert tasks.tidy() == {"expired": 0, "lost": 0, "queued": 0}
+    assert AuditEvent.objects.count() == events
+    assert [tags(item)[-1] for item in expired] == ["expired", "expired"]
+    assert (reread(running).status, reread(claimed).status) == (Status.LOST, Status.QUEUED)
+
+
+def test_tidy_settles_more_than_one_batch(scene: Scene) -> None:
+    """Also on PostgreSQL, whose notifications hold less than the names of so many."""
+    made = [scene.session() for _ in range(210)]
+    ShellSession.objects.update(expires_at=timezone.now())
+    assert tasks.tidy()["expired"] == 210
+    assert tags(made[-1]) == ["queued", "expired"]
+
+
+def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, settings: object) -> None:
+    ended, waiting = scene.running(), scene.session(ASKED)
+    scene.record(report(ended))
+    long_ago = timezone.now() - timedelta(days=100)
+    AuditPayload.objects.update(created_at=long_ago)
+    assert payloads_retire(101) == 0
+    retired = tasks.retire()
+    assert retired["payloads"] == 3  # the request, the decision and the output
+    assert tasks.retire() == {"payloads": 0, "idempotency_keys": 0}
+    assert set(AuditPayload.objects.values_list("session_id", flat=True)) == {waiting.pk}
+    assert AuditEvent.objects.filter(tag=Tag.RETENTION_APPLIED).count() == 1
+    # What is left of the session is shown without them.
+    shown = scene.as_agent(ALLOWED[0]).get(f"/api/local-agent/sessions/{ended.pk}").json
+    assert (shown["command"], shown["stdout"], shown["exit_code"]) == (None, "", 0)
+
+
+def test_keys_of_the_last_day_stay(scene: Scene) -> None:
+    session = scene.session()
+    for number, hours in enumerate((23, 25)):
+        IdempotencyKey.objects.create(
+            scope="agent:1",
+            key=str(number),
+            body_sha256="a" * 64,
+            session=session,
+            created_at=timezone.now() - timedelta(hours=hours),
+        )
+    assert tasks.retire()["idempotency_keys"] == 1
+    assert IdempotencyKey.objects.get().key == "0"
+
+
+def test_schedules_are_what_the_list_says(db: None) -> None:
+    Schedule.objects.create(func="os.system", name="bad", schedule_type=Schedule.DAILY)
+    Schedule.objects.create(func="shellagent.tasks.tidy", name="odd", schedule_type=Schedule.DAILY, repeats=3)
+    for _ in range(2):
+        tasks.schedules_install()
+        found = {item.func: (item.schedule_type, item.minutes, item.repeats) for item in Schedule.objects.all()}
+        assert found == {name: (Schedule.MINUTES, minutes, -1) for name, minutes in tasks.SCHEDULED.items()}
+    assert all(callable(getattr(tasks, name.rpartition(".")[2])) for name in tasks.SCHEDULED)
+
+
+def test_the_workers_health(db: None) -> None:
+    now = timezone.now()
+    assert tasks.worker_health(now) == "not scheduled"
+    tasks.schedules_install()
+    Schedule.objects.update(next_run=now)
+    assert tasks.worker_health(now) == "ok"
+    assert tasks.worker_health(now + timedelta(minutes=2)) == "ok"
+    assert tasks.worker_health(now + timedelta(minutes=4)) == "late"
