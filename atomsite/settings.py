@@ -40,6 +40,8 @@ ATOM_WAITS_PER_KEY = _number("ATOM_WAITS_PER_KEY", 4)
 ATOM_WAITS_TOTAL = _number("ATOM_WAITS_TOTAL", 16)
 ATOM_RETENTION_DAYS = _number("ATOM_RETENTION_DAYS", 90)
 
+#: How many proxies stand in front; what they say of the caller is believed, and nothing else.
+ATOM_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0)
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [ATOM_PUBLIC_URL]
 IS_HTTPS = ATOM_PUBLIC_URL.startswith("https://")
@@ -75,6 +77,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "atomsite.addresses.ProxiedAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -165,7 +168,6 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "locked_out.html"
-AXES_IPWARE_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0) or None
 LOGIN_URL = "admin:login"
 
 REST_FRAMEWORK = {
