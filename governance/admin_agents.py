@@ -158,9 +158,7 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if request.method != "GET":
-            raise PermissionDenied
-        if not self.may_view(request):
+        if request.method not in ("GET", "HEAD") or not self.may_view(request):
             raise PermissionDenied
         agent = self.get_object(request, object_id)
         if agent is None:

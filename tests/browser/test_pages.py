@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 
 PAGES = (
     "/admin/",
+    "/admin/shellagent/",
     "/admin/shellagent/shellsession/",
     "/admin/shellagent/shellsession/?status__exact=denied",
     "/admin/shellagent/host/",
@@ -32,6 +33,7 @@ PAGES = (
     "/admin/governance/matrixrow/1/change/",
     "/admin/governance/directoryrow/",
     "/admin/governance/directoryrow/add/",
+    "/admin/governance/directoryrow/1/delete/",
     "/admin/audit/auditevent/",
     "/admin/audit/auditevent/1/change/",
     "/admin/auth/user/",
