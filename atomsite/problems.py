@@ -154,7 +154,7 @@ def _from_framework(error: exceptions.APIException) -> tuple[ProblemError, dict[
         first = next(iter(errors))
         return InvalidError(f"`{first}`: {_first_text(errors[first])}", errors=errors), headers
     if isinstance(error, exceptions.Throttled):
-        wait = max(1, round(error.wait or 1))
+        wait = max(1, round(getattr(error, "wait", None) or 1))
         return TooManyError(f"Too many requests. Try again in {wait} s.", retry_after=wait), headers
     problem = _FROM_FRAMEWORK.get(error.status_code, InvalidError)
     return problem(str(error.detail)), headers

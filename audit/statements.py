@@ -48,7 +48,7 @@ def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tu
     return sql, [(str(field.attname), field) for field in fields]
 
 
-def prepared_value(field: "models.Field[Any, Any]", value: object) -> object:
+def prepared_value(field: "models.Field[Any, Any]", value: object) -> Any:
     """Return a field's value as the database takes it. The plain ones need nothing of the ORM, and are most."""
     kind = type(value)
     if kind in _PLAIN and not isinstance(field, models.JSONField):

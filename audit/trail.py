@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -149,12 +150,13 @@ def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = Fa
 
 def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[StoredPayload]:
     """Return the stored payloads of these sessions, ordered by session, kind and offset; all kinds by default."""
-    return [StoredPayload(*row[:3], bytes(row[3])) for row in _payloads(kinds).rows(list(session_ids))]
+    rows = _payloads(kinds).rows(list(session_ids))
+    return [StoredPayload(session_id, kind, offset, bytes(data)) for session_id, kind, offset, data in rows]
 
 
 @cache
 def _payloads(kinds: tuple[AuditPayload.Kind, ...]) -> Prepared:
-    def build(ids: list[UUID]) -> QuerySet[AuditPayload, tuple[UUID, str, int, bytes]]:
+    def build(ids: list[UUID]) -> QuerySet[AuditPayload, Any]:
         rows = AuditPayload.objects.filter(session_id__in=ids)
         if kinds:
             rows = rows.filter(kind__in=[kind.value for kind in kinds])

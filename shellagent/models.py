@@ -1,7 +1,7 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -131,7 +131,7 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
         return []
     ids = padded(ids)
     meta = ShellSession._meta
-    fields = [meta.get_field(name) for name in columns]
+    fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in columns]
     key = meta.pk
     assignments = "".join(f", {field.column} = %s" for field in fields)
     where = f"id IN ({', '.join(['%s'] * len(ids))})"

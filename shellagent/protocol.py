@@ -330,7 +330,10 @@ def encode(message: Any) -> Any:
     if isinstance(message, tuple | list):
         return [encode(item) for item in message]
     if dataclasses.is_dataclass(message):
-        return {name: encode(getattr(message, name)) for name, _annotation, _is_required in _fields(type(message))}
+        return {
+            name: encode(getattr(message, name))
+            for name, _annotation, _is_required in _fields(typing.cast(Any, type(message)))
+        }
     return message
 
 
@@ -339,7 +342,7 @@ def decode(cls: type[T], data: object) -> T:
     if not isinstance(data, Mapping):
         raise ProtocolError(f"{cls.__name__}: expected an object, not {type(data).__name__}")
     values = {}
-    for name, annotation, is_required in _fields(cls):
+    for name, annotation, is_required in _fields(typing.cast(Any, cls)):
         if name in data:
             values[name] = _value(f"{cls.__name__}.{name}", annotation, data[name])
         elif is_required:
@@ -376,7 +379,7 @@ def _value(where: str, annotation: Any, value: object) -> Any:
         return decode(annotation, value)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         try:
-            return annotation(value)
+            return annotation(typing.cast(str, value))
         except ValueError:
             raise ProtocolError(f"{where}: {value!r} is not one of {', '.join(annotation)}") from None
     if type(value) is not annotation:

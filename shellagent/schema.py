@@ -20,7 +20,7 @@ _PLAIN: dict[Any, Schema] = {
 _VERSION: Schema = {"type": "integer", "enum": [protocol.VERSION]}
 
 
-class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (drf-spectacular ships no types)
+class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """An agent's key."""
 
     target_class = "governance.authentication.BearerKeyAuthentication"
@@ -30,7 +30,7 @@ class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (dr
         return _bearer("An agent's key, `ata_…`.")
 
 
-class HostKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (drf-spectacular ships no types)
+class HostKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """A host's key."""
 
     target_class = "shellagent.authentication.HostKeyAuthentication"
@@ -40,7 +40,7 @@ class HostKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (drf
         return _bearer("A host's key, `ath_…`.")
 
 
-class EnrolmentCodeScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]  (drf-spectacular ships no types)
+class EnrolmentCodeScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """An enrolment code."""
 
     target_class = "shellagent.authentication.EnrolmentCodeAuthentication"

@@ -23,7 +23,7 @@ from shellagent.services import Asker
 
 def caller_party(request: Request) -> Party:
     """Return who is calling as the trail names them."""
-    caller = request.user
+    caller: Any = request.user
     return caller.party if isinstance(caller, AgentCaller) else user_party(person(request))
 
 
@@ -36,7 +36,7 @@ def person(request: Request) -> User:
 
 def asker(request: Request, agent_id: int | None) -> Asker:
     """Return in whose name a request asks. An agent asks for itself, a person for an agent they may speak for."""
-    caller = request.user
+    caller: Any = request.user
     if isinstance(caller, AgentCaller):
         if agent_id not in (None, caller.agent_id):
             raise ForbiddenError("An agent asks for itself; leave `agent_id` out.")
@@ -57,7 +57,7 @@ def asker(request: Request, agent_id: int | None) -> Asker:
 def visible_sessions(request: Request) -> SessionQuerySet:
     """Return the sessions that the caller may see."""
     sessions = ShellSession.objects.select_related("agent", "host")
-    caller = request.user
+    caller: Any = request.user
     if isinstance(caller, AgentCaller):
         return sessions.filter(agent_id=caller.agent_id)
     user = person(request)

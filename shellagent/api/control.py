@@ -49,7 +49,7 @@ class StatusView(APIView):
 
     @extend_schema(operation_id="status", responses={200: StatusSerializer})
     def get(self, request: Request) -> Response:
-        caller = request.user
+        caller: Any = request.user
         hosts = Host.objects.order_by("name")
         if isinstance(caller, AgentCaller):
             hosts = hosts.filter(agents__agent_id=caller.agent_id)

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
+from shellagent import limits
 from shellagent.api.access import AgentThrottle, asker, person, visible_session
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser, BoundedMultiPartParser
 from shellagent.api.serializers import (
@@ -140,7 +141,7 @@ def ask_of(values: Json) -> Ask:
         command=values.get("command"),
         argv=tuple(argv) if argv else None,
         working_directory=values.get("working_directory", ""),
-        timeout_seconds=values.get("timeout_seconds", Ask.timeout_seconds),
+        timeout_seconds=values.get("timeout_seconds", limits.TIMEOUT_DEFAULT_SECONDS),
         host=values.get("host", ""),
         reason=values.get("reason", ""),
         env=values.get("env", {}),
@@ -170,7 +171,7 @@ def _idempotency(request: Request, values: Json) -> Idempotency | None:
 
 
 def _visible_agent(request: Request, agent_id: int) -> Agent:
-    caller = request.user
+    caller: Any = request.user
     agent = Agent.objects.filter(pk=agent_id).first()
     if isinstance(caller, AgentCaller):
         if caller.agent_id != agent_id:

@@ -128,7 +128,7 @@ class SessionAgentSerializer(NamedSerializer):
 
 
 class ApprovalSerializer(serializers.Serializer[Any]):
-    required = serializers.BooleanField()
+    required = serializers.BooleanField()  # type: ignore[assignment]  # a field of that name, not the flag
     by = serializers.CharField(allow_null=True)
     decision = serializers.CharField(allow_null=True)
     reason = serializers.CharField(allow_null=True)
