@@ -110,7 +110,7 @@ def test_the_orm_refuses(event: AuditEvent) -> None:
 
 
 TABLE = AuditEvent._meta.db_table
-COLUMNS = ", ".join(field.column for field in AuditEvent._meta.concrete_fields)
+COLUMNS = ", ".join(str(field.column) for field in AuditEvent._meta.concrete_fields)
 ATTEMPTS = {
     "update": f"UPDATE {TABLE} SET tag = 'x'",  # noqa: S608
     "update of nothing that changes": f"UPDATE {TABLE} SET tag = tag",  # noqa: S608

@@ -3,7 +3,7 @@
 import itertools
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -119,7 +119,7 @@ class Scene:
         request = poll_request(running=running, claim_key=claim_key, free_slots=free_slots, **changes)
         return host_poll(host=Host.objects.get(pk=self.host.pk), request=request)
 
-    def start(self, session_id: object, start_key: str = "start-1", digest: str = "") -> StartGrant:
+    def start(self, session_id: UUID | str, start_key: str = "start-1", digest: str = "") -> StartGrant:
         """Ask for the grant to start, with the digest that stands unless another is given."""
         digest = digest or ShellSession.objects.get(pk=session_id).digest
         request = StartRequest(protocol.VERSION, INSTANCE, (Start(str(session_id), start_key, digest),))
@@ -176,7 +176,7 @@ class Caller:
         """Send a request. A body of bytes goes as it is, anything else as JSON."""
         if isinstance(body, bytes):
             extra.setdefault("content_type", "application/json")
-            response = self.client.generic(method, path, body, **extra)
+            response = self.client.generic(method, path, cast(Any, body), **extra)
         else:
             response = getattr(self.client, method.lower())(path, body, **extra)
         has_json = "json" in response.headers.get("Content-Type", "")

@@ -145,7 +145,7 @@ class TestStart:
         if kind == "ended":
             scene.record(report(session))
         other = Scene(scene.owner, enrolled("other")[0], "") if kind == "another host's" else scene
-        session_id = {"unknown": uuid4(), "no id": "rather not"}.get(kind, session.pk)
+        session_id = {"unknown": str(uuid4()), "no id": "rather not"}.get(kind, str(session.pk))
         before = tags(session)
         assert other.start(session_id, digest=session.digest).status == GrantStatus.STALE_DECISION
         assert tags(session) == before

@@ -166,7 +166,7 @@ class Life(RuleBasedStateMachine):
 def test_any_order_of_events(scene: Scene) -> None:
     Life.scene = scene
     Life.approver = person("decider", "shellagent.approve")
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=25,

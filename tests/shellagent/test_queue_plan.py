@@ -22,7 +22,7 @@ def fill(scene: Scene) -> None:
     """Thousands of sessions that ended, some that wait for another host, and a short queue of this host's."""
     pattern = scene.session()
     other = enrolled("other")[0]
-    rows = []
+    rows: list[ShellSession] = []
     for number in range(ROWS):
         row = ShellSession.objects.get(pk=pattern.pk) if number == 0 else rows[0]
         values = {field.attname: getattr(row, field.attname) for field in ShellSession._meta.concrete_fields}

@@ -33,7 +33,7 @@ def session_in(scene: Scene, status: Status) -> ShellSession:
 
 
 def columns_of(session_id: UUID) -> dict[str, Any]:
-    return ShellSession.objects.values().get(pk=session_id)
+    return dict(ShellSession.objects.values().get(pk=session_id))
 
 
 @pytest.mark.parametrize("source", Status, ids=str)

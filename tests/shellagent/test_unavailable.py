@@ -88,7 +88,7 @@ def test_a_connection_that_the_server_closed(own_scene: Scene) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
     assert_unavailable(caller.execute())
     # What the server does between two requests.
