@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -122,6 +122,8 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
         problem = InvalidError("; ".join(error.messages))
     elif isinstance(error, ProtocolError):
         problem = InvalidError(str(error))
+    elif isinstance(error, SuspiciousOperation):
+        problem = InvalidError("A form of this size or with so many fields is not read.")
     elif isinstance(error, Http404):
         problem = NotFoundError()
     elif isinstance(error, PermissionDenied):
