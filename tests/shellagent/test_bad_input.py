@@ -57,6 +57,10 @@ class Bad:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+FORM = {"content_type": "application/x-www-form-urlencoded"}
+PARTS = {"content_type": "multipart/form-data; boundary=x"}
+FILE = b'--x\r\nContent-Disposition: form-data; name="command"; filename="ls"\r\n\r\nls\r\n--x--\r\n'
+
 BAD = [
     Bad("nothing", {}, says="either `command`"),
     Bad("no object", [], says="dictionary"),
@@ -116,13 +120,10 @@ BAD = [
         status=415,
         extra={"content_type": "text/plain"},
     ),
-    Bad(
-        "a file",
-        b"--x--",
-        problem="unsupported-media-type",
-        status=415,
-        extra={"content_type": "multipart/form-data; boundary=x"},
-    ),
+    Bad("a form in parts that ends early", b"--x--", says="either", extra=PARTS),
+    Bad("a file", FILE, says="command", extra=PARTS),
+    Bad("a form of too many fields", b"a=1&" * 1001, extra=FORM),
+    Bad("a form that is too large", b"a" * (limits.BODY_MAX_BYTES + 1), problem="too-large", status=413, extra=FORM),
     Bad(
         "far too large",
         b'{"command": "' + b"a" * limits.BODY_MAX_BYTES + b'"}',

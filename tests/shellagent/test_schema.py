@@ -29,7 +29,7 @@ from tests.conftest import person
 from tests.shellagent.scene import ASKED, Scene, poll_request
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 8
+EXAMPLES = 4
 CSRF = "c" * 32
 
 
