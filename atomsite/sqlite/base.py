@@ -22,6 +22,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self._turn: threading.Lock | None = None
 
+    @property
+    def queries_logged(self) -> bool:
+        """Return whether queries are kept for a look at them: only where somebody asks, not because of DEBUG.
+
+        Django asks its lazy settings here for every cursor, which was a fourteenth of the web server's work.
+        """
+        return bool(self.force_debug_cursor)
+
     def _start_transaction_under_autocommit(self) -> None:
         turn = _turns[str(self.settings_dict["NAME"])]
         if not turn.acquire(timeout=self.settings_dict["OPTIONS"].get("timeout", 5)):
