@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.core.cache import cache
+from django.db import transaction
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from audit.statements import Prepared
-from audit.trail import Party
+from audit.tags import Tag
+from audit.trail import Event, Party, record
 from governance import keys
 from governance.models import AgentKey
 
 _LAST_USED_EVERY = timedelta(minutes=1)
+#: A key that is refused again and again leaves one event in this time, so that its holder cannot flood the trail.
+_REFUSED_EVERY_SECONDS = 3600
 
 
 _BY_DIGEST = Prepared(
@@ -97,9 +102,18 @@ class BearerKeyAuthentication(BaseAuthentication):
             raise AuthenticationFailed("This key is not known here.")
         key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = rows[0]
         if revoked_at is not None:
+            _refused(key_id, Party("agent", str(agent_id), name), "revoked")
             raise AuthenticationFailed("This key is revoked. Ask the agent's owner for a new one.")
         if expires_at is not None and expires_at <= now:
+            _refused(key_id, Party("agent", str(agent_id), name), "expired")
             raise AuthenticationFailed("This key has expired. Ask the agent's owner for a new one.")
         if last_used_at is None or now - last_used_at > _LAST_USED_EVERY:
             AgentKey.objects.filter(pk=key_id).update(last_used_at=now)
         return AgentCaller(agent_id, name, maturity, is_suspended, owner_id, key_id)
+
+
+def _refused(key_id: int, agent: Party, why: str) -> None:
+    """Write that a key was shown which is no longer good: somebody may have found it."""
+    if cache.add(f"key-refused:{key_id}", why, timeout=_REFUSED_EVERY_SECONDS):
+        with transaction.atomic():
+            record(Event(Tag.KEY_REFUSED, agent, agent, why, {"key": key_id}))
