@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import transaction
 from django.urls import URLPattern, resolve
 from django.utils import timezone
 
 from atomsite import urls
 from audit.models import AuditEvent
+from audit.tags import Tag
 from audit.trail import SYSTEM
 from governance.models import Agent, AgentKey
 from governance.policy.types import Maturity
@@ -293,6 +295,14 @@ def test_agent_keys_that_open_nothing(stage: Stage) -> None:
     key_revoke(key=key, actor=SYSTEM)
     answer = stage.callers["agent"].call(*AGENT_CALL(stage))
     assert (answer.status, "revoked" in answer.json["detail"]) == (401, True)
+    # Somebody may have found it: that is told, once an hour.
+    assert [event.outcome for event in AuditEvent.objects.filter(tag=Tag.KEY_REFUSED)] == ["expired"]
+    cache.clear()
+    for _ in range(3):
+        stage.callers["agent"].call(*AGENT_CALL(stage))
+    refused = AuditEvent.objects.filter(tag=Tag.KEY_REFUSED).order_by("id")
+    assert [event.outcome for event in refused] == ["expired", "revoked"]
+    assert refused[1].actor_id == str(stage.agent.pk)
 
 
 @pytest.mark.parametrize(
