@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from shellagent import wake
 from tests.database import cloned
 from tests.e2e.conftest import product
 from tests.e2e.product import Product
@@ -74,17 +76,23 @@ class Visitor:
         return width
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The browser. Playwright keeps an event loop on this thread, which Django takes for asynchronous code."""
+@pytest.fixture(scope="module", autouse=True)
+def chromium(django_db_setup: None) -> Iterator[Browser]:
+    """The browser, before anything else of a module.
+
+    Playwright keeps an event loop on this thread. Django takes what runs under it for asynchronous code, and gives it
+    database connections of its own: those from before are closed first, and these at the end.
+    """
     if not Path(CHROMIUM).exists():
         pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium")
+    connections.close_all()
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             yield browser
             browser.close()
+            connections.close_all()
     finally:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
@@ -101,7 +109,9 @@ def shots(tmp_path: Path) -> Path:
 def web(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """Only the web server of the product, on an empty database of its own."""
     folder = tmp_path_factory.mktemp("web")
-    with django_db_blocker.unblock(), cloned(folder) as database:
+    with django_db_blocker.unblock(), cloned(folder) as database, pytest.MonkeyPatch.context() as patch:
+        # The server listens to PostgreSQL; a thread of this process that did too would outlive the database.
+        patch.setattr(wake, "_listen", lambda: None)
         running = Product(database, folder)
         try:
             running.start_web()
