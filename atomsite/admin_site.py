@@ -59,7 +59,6 @@ def _now(request: HttpRequest, user: User) -> dict[str, Any]:
         "sessions": may_view_sessions(request),
         "hosts": user.has_perm("shellagent.view_host") or user.has_perm("shellagent.control_host"),
         "control": user.has_perm("shellagent.control_host"),
-        "agents": user.has_perm("governance.view_agent"),
         "add_agent": user.has_perm("governance.add_agent"),
         "trail": user.has_perm("audit.view_audit"),
     }

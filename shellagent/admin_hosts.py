@@ -31,6 +31,8 @@ from shellagent.services import agent_host_delete, agent_host_set, enrolment_iss
 
 #: The variable that `localagent enroll` reads; named here because the host's modules stay out of the web server.
 CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
+#: As it is called in a checkout, with the Python of its virtual environment.
+_MANAGE: Final = ".venv/bin/python manage.py"
 
 if TYPE_CHECKING:
     _LinkForm = forms.ModelForm[AgentHost]
@@ -137,8 +139,8 @@ class HostAdmin(ShowOnlyAdmin[Host]):
                 url = shlex.quote(settings.ATOM_PUBLIC_URL)
                 context |= {
                     "name": name,
-                    "enrol_command": f"{CODE_VARIABLE}={code} python manage.py localagent enroll --backend-url {url}",
-                    "start_command": "python manage.py localagent start",
+                    "enrol_command": f"{CODE_VARIABLE}={code} {_MANAGE} localagent enroll --backend-url {url}",
+                    "start_command": f"{_MANAGE} localagent start",
                     "host": Host.objects.get(name=name),
                 }
         response = TemplateResponse(request, "admin/shellagent/host/enrol.html", context)

@@ -109,6 +109,7 @@ def test_too_many_failed_logins_lock_out_with_a_page_that_says_so(outsider: User
     assert response.status_code == 429
     html = response.content.decode()
     assert "Locked out for a while" in html
+    assert "for 15 minutes" in html
     assert "axes_reset" in html
     right = {"username": "outsider", "password": "password of outsider"}
     assert client.post("/admin/login/", right).status_code == 429
