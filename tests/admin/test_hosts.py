@@ -19,9 +19,8 @@ LIST = "/admin/shellagent/host/"
 
 def test_enrolling_shows_the_command_that_works(scene: Scene, boss: Reader) -> None:
     html = boss.post(f"{LIST}enrol/", status=200, name="build-7")
-    found = re.search(
-        rf"{CODE_VARIABLE}=(ate_[\w-]+) .venv/bin/python manage.py localagent enroll --backend-url (\S+)<", html
-    )
+    command = r"\.venv/bin/python manage\.py localagent enroll --backend-url (\S+)<"
+    found = re.search(rf"{CODE_VARIABLE}=(ate_[\w-]+) {command}", html)
     assert found
     code = found.group(1)
     assert code not in boss.get(f"{LIST}{Host.objects.get(name='build-7').pk}/change/")
