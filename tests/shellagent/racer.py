@@ -20,9 +20,6 @@ def main() -> None:
     number = int(sys.argv[1])
     from django.db import connection  # noqa: PLC0415  (Django has to be set up first)
 
-    from shellagent import wake  # noqa: PLC0415
-
-    wake._listen = lambda: None
     connection.ensure_connection()
     _say("ready")
     for line in sys.stdin:
@@ -50,6 +47,19 @@ def _claim(number: int, ids: list[UUID]) -> Told:
             return told
         told |= new
         number += 100
+
+
+def _hold(number: int, ids: list[UUID]) -> Told:
+    """Hold a poll open, and look again only where this process is woken by another one."""
+    from shellagent import wake  # noqa: PLC0415
+    from shellagent.models import Host  # noqa: PLC0415
+    from shellagent.services import host_poll  # noqa: PLC0415
+    from tests.shellagent.scene import poll_request  # noqa: PLC0415
+
+    del ids
+    wake.RECHECK_SECONDS = 60
+    request = poll_request(claim_key=f"racer-{number}", hold_seconds=20)
+    return {item.id: "claimed" for item in host_poll(host=Host.objects.get(), request=request).sessions}
 
 
 def _each(ids: list[UUID], act: "Callable[[UUID], object]") -> Told:
@@ -114,6 +124,7 @@ def _record(number: int, ids: list[UUID]) -> Told:
 
 _RACES: dict[str, Callable[[int, list[UUID]], Told]] = {
     "claim": _claim,
+    "hold": _hold,
     "decide": _decide,
     "start": _start,
     "record": _record,

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections
 
 from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.states import Status
@@ -63,7 +65,7 @@ def field(own_database: OwnDatabase, tmp_path: Path) -> Iterator[Field]:
         for number in range(RACERS)
     ]
     try:
-        yield Field(started)
+        yield Field(list(started))
     finally:
         for process in started:
             process.kill()
@@ -132,3 +134,17 @@ def recording(field: Field, sessions: list[ShellSession]) -> None:
         winner = next(number for number, racer in enumerate(told) if racer[str(session.pk)] == "recorded")
         assert ExecutionRecord.objects.get(session=session).exit_codes == [winner]
         assert tags(session) == ["queued", "claimed", "running", "succeeded"] + ["record_conflict"] * (RACERS - 1)
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="there one process serves, and others look every 2 s")
+def test_a_request_in_one_process_wakes_the_poll_that_another_holds(own_scene: Scene, field: Field) -> None:
+    del field.started[1:]
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(field.race, "hold", [])
+        while not held.done() and time.monotonic() - began < 30:
+            own_scene.session(ALLOWED)
+            time.sleep(0.3)
+        (told,) = held.result()
+    assert told
+    assert time.monotonic() - began < 15
