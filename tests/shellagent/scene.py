@@ -9,13 +9,13 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from audit.models import AuditEvent
+from audit.models import AuditEvent, AuditPayload
 from audit.trail import SYSTEM
 from governance.models import Agent
 from governance.policy.types import Maturity
 from governance.services import agent_create, agent_party, key_issue
 from shellagent import protocol
-from shellagent.models import Host, ShellSession
+from shellagent.models import Approval, Decision, ExecutionRecord, Host, IdempotencyKey, ShellSession
 from shellagent.protocol import (
     ExecutionReport,
     HostFacts,
@@ -253,3 +253,9 @@ def tags(session: ShellSession) -> list[str]:
     assert [event.session_seq for event in events] == list(range(1, len(events) + 1))
     assert reread(session).event_seq == len(events)
     return [event.tag.removeprefix("session:") for event in events]
+
+
+def rows() -> dict[str, int]:
+    """Return how many rows there are of all that a request can make, the trail left out."""
+    models = (ShellSession, Decision, Approval, ExecutionRecord, IdempotencyKey, AuditPayload)
+    return {model.__name__: model.objects.count() for model in models}

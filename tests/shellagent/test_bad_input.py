@@ -1,46 +1,31 @@
 """Bad input: each has its status, its problem type, what to do next, its sentence, and leaves nothing half made."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
 
-from audit.models import AuditEvent, AuditPayload
+from audit.models import AuditEvent
 from audit.tags import Tag
 from audit.trail import SYSTEM
 from governance.policy.types import Maturity
 from governance.services import agent_set_suspended
-from shellagent import limits, protocol
+from shellagent import limits
 from shellagent.models import (
-    Approval,
-    Decision,
-    ExecutionRecord,
     Host,
-    IdempotencyKey,
     ShellSession,
 )
-from shellagent.services import agent_host_set, host_set_enabled, session_approve, session_cancel
+from shellagent.services import agent_host_set, host_set_enabled
 from tests.shellagent.scene import (
-    ASKED,
-    INSTANCE,
     Caller,
     Scene,
     enrolled,
-    poll_request,
-    report,
+    rows,
     tags,
 )
 
 EXECUTE = "/api/local-agent/execute"
-
-
-def rows() -> dict[str, int]:
-    """Return how many rows there are of all that a request can make, the trail left out."""
-    models = (ShellSession, Decision, Approval, ExecutionRecord, IdempotencyKey, AuditPayload)
-    return {model.__name__: model.objects.count() for model in models}
 
 
 @dataclass(frozen=True)
@@ -261,239 +246,3 @@ class TestDenied:
     def test_above_it_asks(self, scene: Scene) -> None:
         answer = scene.as_agent(Maturity.SUPERVISED).execute("unheard-of-program")
         assert (answer.status, answer.json["status"]) == (202, "pending")
-
-
-class TestApproving:
-    @pytest.fixture
-    def pending(self, scene: Scene) -> ShellSession:
-        return scene.session(ASKED)
-
-    def decide(self, caller: Caller, session: object, decision: str = "approve", **body: Any) -> Any:
-        return caller.post("/api/local-agent/approve", {"session_id": str(session), "decision": decision, **body})
-
-    @pytest.mark.parametrize("status", ["queued", "rejected", "expired", "cancelled", "denied", "succeeded"])
-    @pytest.mark.parametrize("decision", ["approve", "reject"])
-    def test_what_is_decided_already(
-        self, scene: Scene, pending: ShellSession, approver: User, status: str, decision: str
-    ) -> None:
-        ShellSession.objects.filter(pk=pending.pk).update(status=status)
-        before = rows()
-        answer = self.decide(Caller.logged_in(approver), pending.pk, decision, reason="because")
-        assert (answer.status, answer.problem, answer.json["next_action"]) == (409, "conflict", "none")
-        assert answer.json["status_now"] == status
-        assert rows() == before
-        assert tags(pending) == ["pending"]
-
-    @pytest.mark.parametrize("decision", ["approve", "reject"])
-    @pytest.mark.parametrize("others", [0, 600])
-    def test_what_expired(
-        self, scene: Scene, pending: ShellSession, approver: User, decision: str, others: int
-    ) -> None:
-        """Also where so much else expired that one round of tidying does not reach it."""
-        ShellSession.objects.filter(pk=pending.pk).update(expires_at=pending.created_at)
-        pending.refresh_from_db()
-        copies = []
-        for number in range(others):
-            copy = ShellSession.objects.get(pk=pending.pk)
-            copy.pk, copy.event_seq = uuid4(), 0
-            copy.expires_at = pending.created_at.replace(year=2020)
-            copy.queue_key = number
-            copies.append(copy)
-        ShellSession.objects.bulk_create(copies)
-        answer = self.decide(Caller.logged_in(approver), pending.pk, decision, reason="because")
-        assert (answer.status, answer.json["status_now"]) == (409, "expired")
-        assert not Approval.objects.exists()
-        assert tags(pending) == ["pending", "expired"]
-
-    def test_ones_own(self, scene: Scene, requester: User, superuser: User) -> None:
-        for user in (requester, superuser):
-            caller = Caller.logged_in(user)
-            session = caller.execute(agent_id=scene.agents[Maturity.STUDENT].pk).json
-            answer = self.decide(caller, session["id"])
-            assert (answer.status, answer.problem, answer.json["next_action"]) == (403, "forbidden", "stop")
-            assert tags(ShellSession.objects.get(pk=session["id"])) == ["pending"]
-        refused = AuditEvent.objects.filter(tag=Tag.APPROVAL_REFUSED).order_by("id")
-        assert [event.actor_label for event in refused] == ["requester", "superuser"]
-
-    def test_an_owner_where_owners_may_not(self, scene: Scene, pending: ShellSession, settings: Any) -> None:
-        scene.owner.is_superuser = True
-        scene.owner.save()
-        settings.ATOM_OWNER_MAY_APPROVE = False
-        assert self.decide(Caller.logged_in(scene.owner), pending.pk).status == 403
-        settings.ATOM_OWNER_MAY_APPROVE = True
-        assert self.decide(Caller.logged_in(scene.owner), pending.pk).status == 200
-
-    @pytest.mark.parametrize(
-        ("body", "says"),
-        [
-            ({}, "session_id"),
-            ({"session_id": "no", "decision": "approve"}, "session_id"),
-            ({"session_id": str(uuid4())}, "decision"),
-            ({"session_id": str(uuid4()), "decision": "maybe"}, "decision"),
-            ({"session_id": str(uuid4()), "decision": "approve", "digest": "x"}, "digest"),
-        ],
-    )
-    def test_a_body_that_is_wrong(self, approver: User, body: dict[str, str], says: str) -> None:
-        answer = Caller.logged_in(approver).post("/api/local-agent/approve", body)
-        assert (answer.status, answer.problem) == (400, "invalid")
-        assert says in answer.json["detail"]
-
-    def test_a_rejection_needs_a_reason(self, pending: ShellSession, approver: User) -> None:
-        for reason in ("", "  "):
-            answer = self.decide(Caller.logged_in(approver), pending.pk, "reject", reason=reason)
-            assert (answer.status, answer.json["field"]) == (400, "reason")
-        assert tags(pending) == ["pending"]
-
-    def test_an_unknown_session(self, approver: User) -> None:
-        assert self.decide(Caller.logged_in(approver), uuid4()).problem == "not-found"
-
-    def test_the_agent_gets_the_reason(self, scene: Scene, pending: ShellSession, approver: User) -> None:
-        self.decide(Caller.logged_in(approver), pending.pk, "reject", reason="not on Sundays")
-        shown = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions/{pending.pk}").json
-        assert (shown["status"], shown["next_action"]) == ("rejected", "revise")
-        assert shown["approval"]["reason"] == "not on Sundays"
-        assert shown["approval"]["by"] == "approver"
-
-
-class TestHostCalls:
-    @pytest.mark.parametrize("path", ["/api/host/poll", "/api/host/start", "/api/shell/log"])
-    @pytest.mark.parametrize(
-        "body",
-        [b"", b"no", b"[]", b"null", b'"v"', b'{"v": 1', b"[" * 100_000, b'{"v": 1}', b'{"v": 1, "instance_id": 7}'],
-        ids=repr,
-    )
-    def test_no_message(self, scene: Scene, path: str, body: bytes) -> None:
-        before = rows()
-        answer = scene.as_host().call("POST", path, body)
-        assert (answer.status, answer.problem) == (400, "invalid")
-        assert rows() == before
-
-    @pytest.mark.parametrize("version", [0, 2, "1", None])
-    def test_an_unknown_version(self, scene: Scene, version: object) -> None:
-        body = {**protocol.encode(poll_request()), "v": version}
-        answer = scene.as_host().post("/api/host/poll", body)
-        assert (answer.status, answer.problem, answer.json["next_action"]) == (426, "upgrade-required", "stop")
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"claim_key": "k" * 65},
-            {"instance_id": "k" * 65},
-            {"boot_id": "a\0b"},
-            {"version": "9" * 33},
-            {"free_slots": -1},
-            {"spool": 2**60},
-            {"running": "all"},
-            {"facts": {}},
-            {"protections": ["\0"]},
-        ],
-        ids=repr,
-    )
-    def test_a_poll_that_no_host_means(self, scene: Scene, change: dict[str, Any]) -> None:
-        session = scene.session()
-        answer = scene.as_host().post("/api/host/poll", {**protocol.encode(poll_request()), **change})
-        assert (answer.status, answer.problem) == (400, "invalid")
-        assert tags(session) == ["queued"]
-
-    def test_half_a_character(self, scene: Scene) -> None:
-        body = json.dumps({**protocol.encode(poll_request()), "boot_id": "\ud800"}).encode()
-        assert scene.as_host().call("POST", "/api/host/poll", body).problem == "invalid"
-        body = json.dumps({**protocol.encode(poll_request()), "\ud800": 1}).encode()
-        assert scene.as_host().call("POST", "/api/host/poll", body).problem == "invalid"
-
-    @pytest.mark.parametrize("start_key", ["", "k" * 65])
-    def test_a_start_key_that_is_none(self, scene: Scene, start_key: str) -> None:
-        session = scene.claimed()
-        wish = protocol.Start(str(session.pk), start_key, session.digest)
-        answer = scene.as_host().post("/api/host/start", protocol.encode(protocol.StartRequest(1, INSTANCE, (wish,))))
-        assert (answer.status, answer.problem) == (400, "invalid")
-        assert tags(session) == ["queued", "claimed"]
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"duration_us": -1},
-            {"duration_us": 2**63},
-            {"exit_codes": [2**31]},
-            {"exit_codes": ["0"]},
-            {"outcome": "splendid"},
-            {"detail": "\0"},
-            {"output": [{"stream": "stdout", "offset": 0, "data": "no base64!"}]},
-            {"output": [{"stream": "stdout", "offset": 0, "data": "\u00e9"}]},
-            {"output": [{"stream": "stdout", "offset": -1, "data": "aGk="}]},
-            {"stdout": {"total_bytes": 1, "sha256": "a" * 65, "is_truncated": False}},
-        ],
-        ids=repr,
-    )
-    def test_a_record_that_no_host_means(self, scene: Scene, change: dict[str, Any]) -> None:
-        session = scene.running()
-        before = rows()
-        record = {**protocol.encode(report(session)), **change}
-        body = {"v": 1, "instance_id": INSTANCE, "records": [record]}
-        answer = scene.as_host().post("/api/shell/log", body)
-        assert (answer.status, answer.problem) == (400, "invalid")
-        assert rows() == before
-        assert tags(session) == ["queued", "claimed", "running"]
-
-    def test_a_body_that_is_too_large(self, scene: Scene) -> None:
-        length = str(limits.HOST_BODY_MAX_BYTES + 1)
-        answer = scene.as_host().call("POST", "/api/shell/log", b"{}", CONTENT_LENGTH=length)
-        assert (answer.status, answer.problem) == (400, "invalid")
-
-
-class TestReading:
-    @pytest.mark.parametrize(
-        "query",
-        [
-            "status=resting",
-            "created_after=yesterday",
-            "created_before=0001-01-01T00:00:00%2B14:00",
-            "agent=" + "a" * 61,
-            "wait_seconds=1&category=" + "a" * 11,
-        ],
-    )
-    def test_filters(self, scene: Scene, query: str) -> None:
-        answer = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions?{query}")
-        assert (answer.status, answer.problem) == (400, "invalid")
-
-    @pytest.mark.parametrize("path", ["/api/local-agent/sessions", "/api/agents", "/api/audit/events"])
-    @pytest.mark.parametrize("cursor", ["x", "cD14", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OTk5OTk5OTk=", "%FF"])
-    def test_cursors(self, superuser: User, path: str, cursor: str) -> None:
-        answer = Caller.logged_in(superuser).get(f"{path}?cursor={cursor}")
-        assert answer.status in (200, 404)
-        if answer.status == 404:
-            assert answer.problem == "not-found"
-
-    @pytest.mark.parametrize("query", ["wait_seconds=46", "wait_seconds=x", "encoding=rot13"])
-    def test_a_session(self, scene: Scene, query: str) -> None:
-        session = scene.session()
-        answer = scene.as_agent(Maturity.AUTONOMOUS).get(f"/api/local-agent/sessions/{session.pk}?{query}")
-        assert (answer.status, answer.problem) == (400, "invalid")
-
-    def test_what_is_not_there(self, scene: Scene) -> None:
-        agent = scene.as_agent(Maturity.STUDENT)
-        for path in (f"/api/local-agent/sessions/{uuid4()}", "/api/agents/987654", f"/api/agents/{2**70}"):
-            answer = agent.get(path)
-            assert (answer.status, answer.problem) == (404, "not-found")
-        for path in ("/api/nope", "/api/local-agent/sessions/7"):
-            assert agent.get(path).problem == "not-found"
-
-    def test_the_wrong_method(self, scene: Scene) -> None:
-        answer = scene.as_agent(Maturity.STUDENT).get(EXECUTE)
-        assert (answer.status, answer.problem) == (405, "method-not-allowed")
-        assert answer.headers["Allow"] == "POST, OPTIONS"
-
-
-def test_cancelling_what_has_ended(scene: Scene) -> None:
-    session = scene.running()
-    scene.record(report(session))
-    answer = scene.as_agent(Maturity.AUTONOMOUS).post(f"/api/local-agent/sessions/{session.pk}/cancel")
-    assert (answer.status, answer.problem, answer.json["status_now"]) == (409, "conflict", "succeeded")
-    assert tags(session)[-1] == "succeeded"
-
-
-def test_an_approval_after_a_cancel(scene: Scene, approver: User) -> None:
-    session = scene.session(ASKED)
-    session_cancel(session=session, actor=SYSTEM)
-    with pytest.raises(Exception, match="cancelled already"):
-        session_approve(session=session, approver=approver)
