@@ -87,6 +87,7 @@ class EventListView(GenericAPIView[AuditEvent]):
         filters = EventFilterSerializer(data=request.query_params)
         filters.is_valid(raise_exception=True)
         wanted = dict(filters.validated_data)
+        asked = {name: str(value) for name, value in wanted.items()}
         after, before = wanted.pop("after", None), wanted.pop("before", None)
         events = self.get_queryset().filter(**wanted)
         if after:
@@ -95,7 +96,6 @@ class EventListView(GenericAPIView[AuditEvent]):
             events = events.filter(occurred_at__lt=before)
         page = self.paginate_queryset(events)
         reader = Party("user", str(user.pk), user.get_username())
-        asked = {name: str(value) for name, value in request.query_params.items()}
         with transaction.atomic():
             record(Event(Tag.TRAIL_READ, reader, Party("system", label="the trail"), data={"asked": asked}))
         return self.get_paginated_response(self.get_serializer(page, many=True).data)

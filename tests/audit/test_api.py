@@ -81,6 +81,9 @@ def test_reading_is_an_event(reader: APIClient, events: list[AuditEvent]) -> Non
     read = AuditEvent.objects.latest("id")
     assert (read.tag, read.actor_label) == (Tag.TRAIL_READ, "reader")
     assert '"asked":{"tag":"key:issued"}' in read.body
+    # Whatever else stands in the address is not kept: a name beyond ASCII has no place in the trail.
+    assert reader.get(f"{EVENTS}?%C3%A9=1&tag=key:issued").status_code == 200
+    assert AuditEvent.objects.latest("id").body.count('"asked":{"tag":"key:issued"}') == 1
 
 
 def test_without_the_permission_nothing_is_read(db: None) -> None:
