@@ -17,10 +17,9 @@ def main() -> int:
 
         return localagent(arguments[1:])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "atomsite.settings")
-    from django.core.management import execute_from_command_line  # noqa: PLC0415
+    from atomsite.commands import guarded  # noqa: PLC0415
 
-    execute_from_command_line(sys.argv)
-    return 0
+    return guarded(sys.argv)
 
 
 if __name__ == "__main__":

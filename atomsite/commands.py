@@ -3,13 +3,20 @@
 import argparse
 import sys
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, OperationalError, connection
 
 EXIT_USAGE: Final = 64
 EXIT_UNAVAILABLE: Final = 69
 EXIT_INTERNAL: Final = 70
+EXIT_INTERRUPTED: Final = 130
 
 
 class UsageError(CommandError):
@@ -69,13 +76,59 @@ class AtomCommand(BaseCommand):
             self.stderr.write(f"{self.__module__.rpartition('.')[2]}: {' '.join(str(error).split())}")
             sys.exit(error.returncode)
 
-    def run_from_argv(self, argv: list[str]) -> None:
-        """Run the command; anything unforeseen is one sentence and exit 70, with `--traceback` the whole trace."""
-        try:
-            super().run_from_argv(argv)
-        except Exception as error:  # noqa: BLE001 - the outermost door
-            if "--traceback" in argv:
-                traceback.print_exc()
-            message = " ".join(str(error).split()) or type(error).__name__
-            self.stderr.write(f"{argv[1]}: internal error: {type(error).__name__}: {message} (--traceback shows more)")
-            sys.exit(EXIT_INTERNAL)
+
+def guarded(argv: Sequence[str]) -> int:
+    """Run the command that `argv` names, from the settings on; an error is one sentence and its exit code.
+
+    With `--traceback` among the arguments the whole trace comes before the sentence.
+    """
+    program = argv[1] if len(argv) > 1 else "manage.py"
+    try:
+        execute_from_command_line(list(argv))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost door
+        if "--traceback" in argv:
+            traceback.print_exc()
+        sentence, code = _told(error)
+        sys.stderr.write(f"{program}: {sentence}\n")
+        return code
+    return 0
+
+
+def check_set_up() -> None:
+    """Raise UnavailableError where `init` has not run, or not since an update, and where there is no database."""
+    # Every command imports this module, and only this function needs what reads migrations.
+    from django.db.migrations.executor import MigrationExecutor  # noqa: PLC0415
+
+    todo = "Run: manage.py init"
+    try:
+        if connection.vendor == "sqlite" and not _has_file(str(connection.settings_dict["NAME"])):
+            raise UnavailableError(f"{settings.HOME.path} is not set up. {todo}")
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing and not executor.loader.applied_migrations:
+            raise UnavailableError(f"The database is not set up: it has no tables. {todo}")
+        if missing:
+            raise UnavailableError(f"The database is of an earlier version ({len(missing)} migrations wait). {todo}")
+    except DatabaseError as error:
+        raise UnavailableError(f"The database cannot be used: {error}") from error
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def _has_file(name: str) -> bool:
+    # Asked first, because connecting makes the file. A database in memory has none.
+    return name == ":memory:" or "mode=memory" in name or Path(name).exists()
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, CommandError):
+        return sentence, error.returncode
+    if isinstance(error, ImproperlyConfigured):
+        return sentence, EXIT_USAGE
+    if isinstance(error, OperationalError):
+        return f"The database cannot be used: {sentence}", EXIT_UNAVAILABLE
+    return f"internal error: {type(error).__name__}: {sentence} (--traceback shows more)", EXIT_INTERNAL

@@ -2,7 +2,10 @@
 
 import os
 import sys
+from logging import getLevelNamesMapping
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -23,6 +26,35 @@ def _number(name: str, default: int) -> int:
     if not text.isdecimal():
         raise ImproperlyConfigured(f"{name} must be a whole number, not {text!r}.")
     return int(text)
+
+
+def _database() -> dict[str, Any]:
+    url = os.environ.get("DATABASE_URL") or f"sqlite:///{HOME.database}"
+    try:
+        database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=None))
+    except ValueError:
+        database = {}
+    if database.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+        # The value is not repeated: it may hold a password.
+        raise ImproperlyConfigured("DATABASE_URL must be like postgresql://user:password@host:5432/name.")
+    return database
+
+
+def _time_zone() -> str:
+    name = os.environ.get("TZ") or "UTC"
+    if name != "UTC":
+        try:
+            ZoneInfo(name)
+        except (LookupError, ValueError, OSError) as error:
+            raise ImproperlyConfigured(f"TZ must be a time zone like Europe/Berlin, not {name!r}.") from error
+    return name
+
+
+def _log_level() -> str:
+    name = os.environ.get("LOG_LEVEL") or "INFO"
+    if name not in getLevelNamesMapping():
+        raise ImproperlyConfigured(f"LOG_LEVEL must be one of DEBUG, INFO, WARNING and ERROR, not {name!r}.")
+    return name
 
 
 SECRET_KEY = os.environ.get("SECRET_KEY") or HOME.secret_key()
@@ -121,9 +153,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": dj_database_url.parse(os.environ.get("DATABASE_URL") or f"sqlite:///{HOME.database}", conn_max_age=None)
-}
+DATABASES = {"default": _database()}
 IS_SQLITE = DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3"
 if IS_SQLITE:
     DATABASES["default"]["ENGINE"] = "atomsite.sqlite"
@@ -200,7 +230,7 @@ WHITENOISE_USE_FINDERS = True
 STATICFILES_DIRS = [BASE_DIR / "atomsite" / "static"]
 
 LANGUAGE_CODE = "en-us"
-TIME_ZONE = os.environ.get("TZ") or "UTC"
+TIME_ZONE = _time_zone()
 USE_I18N = False
 FORMAT_MODULE_PATH = "atomsite.formats"
 USE_TZ = True
@@ -211,6 +241,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
-    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["console"], "level": _log_level()},
     "loggers": {"django.request": {"level": "ERROR"}, "axes": {"level": "WARNING"}, "django-q": {"level": "WARNING"}},
 }

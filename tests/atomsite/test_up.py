@@ -1,21 +1,28 @@
 """`manage.py up` before it starts anything, and what it would start; tests/e2e/test_make_run.py runs it."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
+from atomsite.commands import UnavailableError, check_set_up
 from atomsite.console import Console
 from atomsite.home import Home
 from atomsite.up import CannotStartError, Plan, check_port, is_healthy, only_one
+from tests.database import OwnDatabase
 
 
 @pytest.fixture
@@ -120,6 +127,92 @@ def test_without_a_set_up_it_says_what_to_do(settings: Any, tmp_path: Path) -> N
     assert raised.value.returncode == 69
 
 
+def test_settings_that_only_made_the_folder_are_no_set_up(settings: Any, tmp_path: Path) -> None:
+    settings.HOME = Home(tmp_path)
+    with pytest.raises(CommandError, match=r"not set up.* manage\.py init") as raised, no_database(tmp_path):
+        call_command("up")
+    assert raised.value.returncode == 69
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CommandError, match=r"not set up.* manage\.py init"), no_database(tmp_path):
+        call_command("tour")
+
+
+def test_a_database_without_tables_or_behind_is_no_set_up(own_database: OwnDatabase, settings: Any) -> None:
+    check_set_up()
+    recorder = MigrationRecorder(connection)
+    recorder.record_unapplied("shellagent", "0001_initial")
+    with pytest.raises(UnavailableError, match=r"earlier version \(1 .* manage\.py init"):
+        check_set_up()
+    with connection.schema_editor() as editor:
+        editor.delete_model(recorder.Migration)
+    with pytest.raises(UnavailableError, match=r"no tables.* manage\.py init"):
+        check_set_up()
+
+
+@pytest.mark.parametrize("database", ["", "postgresql://nobody@127.0.0.1:9/none"])
+def test_up_and_tour_without_init_end_at_once(database: str, tmp_path: Path) -> None:
+    for command in ("up", "tour"):
+        done = manage(command, ATOM_HOME=str(tmp_path / "home"), DATABASE_URL=database)
+        sentence = "cannot be used" if database else "is not set up. Run: manage.py init"
+        assert (done.returncode, done.stdout, sentence in done.stderr) == (69, "", True), done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "ten", "PORT must be a whole number, not 'ten'."),
+        ("ATOM_WAITS_TOTAL", "-1", "ATOM_WAITS_TOTAL must be a whole number"),
+        ("ATOM_HOME", "/dev/null/home", "ATOM_HOME (/dev/null/home) cannot be used: Not a directory."),
+        ("DATABASE_URL", "oracle://scott:tiger@there", "DATABASE_URL must be like"),
+        ("TZ", "Mars/Olympus", "TZ must be a time zone"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL must be one of"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence(name: str, value: str, sentence: str, tmp_path: Path) -> None:
+    variables = {"ATOM_HOME": str(tmp_path), name: value}
+    for command in ("init", "check"):
+        done = manage(command, **variables)
+        assert (done.returncode, done.stderr.count("\n")) == (64, 1), done.stderr
+        assert done.stderr.startswith(f"{command}: {sentence}")
+        assert "tiger" not in done.stderr
+    assert "Traceback" in manage("check", "--traceback", **variables).stderr
+
+
+def test_what_nobody_foresaw_is_one_sentence(tmp_path: Path) -> None:
+    variables = {"ATOM_HOME": str(tmp_path), "DJANGO_SETTINGS_MODULE": "no_such_settings"}
+    done = manage("check", **variables)
+    assert (done.returncode, done.stderr.count("\n")) == (70, 1), done.stderr
+    assert "internal error: ModuleNotFoundError: No module named 'no_such_settings'" in done.stderr
+    assert "Traceback" in manage("check", "--traceback", **variables).stderr
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ATOM_", "DJANGO_", "DATABASE_", "SECRET_"))
+    }
+    return subprocess.run(
+        [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py"), *arguments],
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def no_database(folder: Path) -> Iterator[None]:
+    """Let the connection be to a file that is not there."""
+    with (
+        patch.dict(connection.settings_dict, NAME=str(folder / "db.sqlite3")),
+        patch.object(connection, "vendor", "sqlite"),
+    ):
+        yield
+
+
 def test_the_console_holds_lines_back_and_loses_none() -> None:
     stream = StringIO()
     console = Console(stream)
@@ -144,11 +237,3 @@ def test_the_console_speaks_json() -> None:
         {"process": "web", "line": "a\\x1b[0m"},
         {"url": "http://localhost:1"},
     ]
-
-
-@pytest.mark.parametrize(("name", "value"), [("PORT", "ten"), ("ATOM_WAITS_TOTAL", "-1")])
-def test_a_setting_that_is_no_number_is_named(name: str, value: str, tmp_path: Path) -> None:
-    code = "import atomsite.settings"
-    environment = {"ATOM_HOME": str(tmp_path), "SECRET_KEY": "x" * 50, name: value}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert f"{name} must be a whole number, not {value!r}." in done.stderr

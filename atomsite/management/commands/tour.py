@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from atomsite.commands import AtomCommand, UnavailableError
+from atomsite.commands import AtomCommand, UnavailableError, check_set_up
 from atomsite.initial import credentials
 from atomsite.terminal import is_coloured
 from atomsite.tour import STOPS, Tour, TourError, curl_line
@@ -32,6 +32,7 @@ class Command(AtomCommand):
         if not isinstance(agents, dict) or not agents:
             if options["first"]:
                 return  # set up without the demonstration: there is nothing to show
+            check_set_up()
             raise UnavailableError(f"{settings.HOME.credentials} holds no demonstration agents, so there is no tour.")
         tour = Tour(settings.ATOM_URL, agents, is_coloured=is_coloured(self.stdout))
         try:

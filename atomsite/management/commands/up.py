@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from atomsite.commands import AtomCommand, UnavailableError, UsageError
+from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_set_up
 from atomsite.console import Console
 from atomsite.up import CannotStartError, Plan, run
 
@@ -45,6 +45,7 @@ class Command(AtomCommand):
         home, console = settings.HOME, Console(as_json=options["json"])
         if not home.path.is_dir():
             raise UnavailableError(f"{home.path} is not set up. Run: manage.py init")
+        check_set_up()
         plan = Plan(
             home=home,
             directory=settings.BASE_DIR,
