@@ -269,10 +269,9 @@ class RecordAnswer:
 
 @dataclass(frozen=True, slots=True)
 class EnrolRequest:
-    """The one-use code travels as the Bearer key, not here."""
+    """The one-use code travels as the Bearer key, not here. It names the host."""
 
     v: int
-    name: str
     facts: HostFacts
 
 

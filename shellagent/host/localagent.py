@@ -61,7 +61,6 @@ def parser() -> Parser:
         f"The code comes from {CODE_VARIABLE}, from --code-file, or from the standard input; never from here."
     )
     enrol.add_argument("--code-file", type=Path, metavar="FILE", help="an owner-only file with the code")
-    enrol.add_argument("--name", default="", help="a name for this host; by default the one its code was made for")
     enrol.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
     start = action("start", _start, "Start the local agent in the background.")
     start.add_argument("--concurrency", metavar="N", help="sessions at once")
@@ -99,7 +98,7 @@ def _enrol(options: argparse.Namespace) -> int:
     client = Client(url, code)
     try:
         described = facts.host_facts(state, facts.scratch_folder(options.scratch))
-        answer = client.enrol(protocol.EnrolRequest(protocol.VERSION, options.name, described))
+        answer = client.enrol(protocol.EnrolRequest(protocol.VERSION, described))
     finally:
         client.close()
     state.enrol(Enrolment(url=url, host_id=answer.host_id, name=answer.name), answer.key)

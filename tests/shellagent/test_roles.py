@@ -127,7 +127,7 @@ def record(stage: Stage) -> Call:
 
 
 def enrol(stage: Stage) -> Call:
-    return "POST", "/api/host/enroll", protocol.encode(protocol.EnrolRequest(1, "third", FACTS))
+    return "POST", "/api/host/enroll", protocol.encode(protocol.EnrolRequest(1, FACTS))
 
 
 def to(method: str, path: str, **body: Any) -> Callable[[Stage], Call]:
