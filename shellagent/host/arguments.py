@@ -61,7 +61,11 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="NAME", help="the server's host name, instead of --backend-url")
     parser.add_argument("--port", type=int, metavar="N", help="the server's port, instead of --backend-url")
     parser.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="where key, journal and spool are; by default $ATOM_HOME/host"
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where key, journal and spool are; by default $ATOM_HOME/host, else var/host of this checkout where it "
+        "exists, else $XDG_STATE_HOME/atom-local-agent",
     )
 
 

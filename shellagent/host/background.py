@@ -15,8 +15,7 @@ from typing import Final
 import psutil
 
 from shellagent.host.errors import HostError, StateError
-from shellagent.host.facts import PRODUCT
-from shellagent.host.state import StateFolder, write_durably
+from shellagent.host.state import PRODUCT, StateFolder, write_durably
 
 START_SECONDS: Final = 15.0
 LOOK_EVERY_SECONDS: Final = 0.05

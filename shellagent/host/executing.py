@@ -4,22 +4,20 @@ import argparse
 import base64
 import binascii
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from shellagent.host.arguments import Exit, server_url
 from shellagent.host.client import Answer, Client, failure
 from shellagent.host.console import without_escapes
 from shellagent.host.errors import CallError, DeclinedError, StateError, UnauthorisedError, UnavailableError
-from shellagent.host.facts import PRODUCT
-from shellagent.host.state import Enrolment, read_secret, take_key
+from shellagent.host.state import Enrolment, atom_home, read_secret, take_key
 
 KEY_VARIABLE: Final = "ATOM_KEY"
+CREDENTIALS: Final = "credentials.json"
 #: The first wait, in which most commands end; then output is fetched in steps while the command runs.
 FIRST_WAIT_SECONDS: Final = 2
 STEP_WAIT_SECONDS: Final = 3
@@ -212,7 +210,7 @@ def _who(options: argparse.Namespace) -> tuple[str, str]:
         if not isinstance(found, dict):
             known = ", ".join(agents) if isinstance(agents, dict) else "none"
             raise StateError(
-                f"{_credentials_file()} has no key of an agent {options.agent!r} (it has: {known}). Set ATOM_KEY."
+                f"{atom_home() / CREDENTIALS} has no key of an agent {options.agent!r} (it has: {known}). Set ATOM_KEY."
             )
         key = str(found.get("key", ""))
     if not key:
@@ -220,13 +218,8 @@ def _who(options: argparse.Namespace) -> tuple[str, str]:
     return server_url(options, Enrolment(url=str(credentials.get("url") or ""))), key
 
 
-def _credentials_file() -> Path:
-    home = os.environ.get("ATOM_HOME")
-    return (Path(home).expanduser().absolute() if home else PRODUCT / "var") / "credentials.json"
-
-
 def _credentials() -> dict[str, Any]:
-    file = _credentials_file()
+    file = atom_home() / CREDENTIALS
     if not file.exists():
         return {}
     try:

@@ -6,13 +6,9 @@ import platform
 import socket
 import sys
 from pathlib import Path
-from typing import Final
 
 from shellagent import protocol
-from shellagent.host.state import StateFolder, cache_folder
-
-#: The folder that `manage.py` is in: the product's own files.
-PRODUCT: Final = Path(__file__).resolve().parent.parent.parent
+from shellagent.host.state import PRODUCT, StateFolder, atom_home, cache_folder
 
 
 def scratch_folder(chosen: str | None = None) -> Path:
@@ -23,9 +19,7 @@ def scratch_folder(chosen: str | None = None) -> Path:
 
 def protected_paths(state: StateFolder) -> tuple[str, ...]:
     """Return the absolute paths that every command is kept from: state, keys, and the product's files."""
-    home = os.environ.get("ATOM_HOME")
-    atom_home = Path(home).expanduser().absolute() if home else PRODUCT / "var"
-    paths = [state.path, atom_home, PRODUCT]
+    paths = [state.path, atom_home(), PRODUCT]
     if sys.prefix != sys.base_prefix:
         paths.append(Path(sys.prefix))
     return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))

@@ -20,6 +20,8 @@ from shellagent.host.errors import AlreadyRunningError, StateError
 
 KEY_VARIABLE: Final = "ATOM_HOST_KEY"
 KEY_PREFIX: Final = "ath_"
+#: The folder that `manage.py` is in: the product's own files.
+PRODUCT: Final = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,20 @@ class Enrolment:
     path: tuple[str, ...] = ()
 
 
-def default_state_folder() -> Path:
-    """Return `$ATOM_HOME/host` where ATOM_HOME is set, else `$XDG_STATE_HOME/atom-local-agent`."""
+def atom_home() -> Path:
+    """Return the folder that ATOM_HOME names, by default `var` beside `manage.py`, as the server does."""
     home = os.environ.get("ATOM_HOME")
-    if home:
-        return Path(home).expanduser().absolute() / "host"
+    return Path(home).expanduser().absolute() if home else PRODUCT / "var"
+
+
+def default_state_folder() -> Path:
+    """Return `$ATOM_HOME/host`; without ATOM_HOME `var/host` of this checkout where it exists (`make run` makes it),
+    else `$XDG_STATE_HOME/atom-local-agent`.
+    """
+    folder = atom_home() / "host"
+    # `os.path` says False of a folder that another user keeps to themselves, where `Path` raises.
+    if os.environ.get("ATOM_HOME") or os.path.isdir(folder):
+        return folder
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser().absolute() / "atom-local-agent"
 

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from shellagent.host.errors import AlreadyRunningError, StateError
-from shellagent.host.state import Enrolment, StateFolder, default_state_folder, read_secret, take_key, write_durably
+from shellagent.host.state import (
+    Enrolment,
+    StateFolder,
+    atom_home,
+    default_state_folder,
+    read_secret,
+    take_key,
+    write_durably,
+)
 
 
 def mode(path: Path) -> int:
@@ -86,12 +94,19 @@ def test_the_kernel_does_not_show_the_key_either() -> None:
     assert done.stdout == "ath_hidden False\n"
 
 
-def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shellagent.host.state.PRODUCT", tmp_path)
     monkeypatch.setenv("ATOM_HOME", "/srv/atom")
     assert default_state_folder() == Path("/srv/atom/host")
     monkeypatch.delenv("ATOM_HOME")
     monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
     assert default_state_folder() == Path("/srv/state/atom-local-agent")
+    assert atom_home() == tmp_path / "var"
+    # Once `make run` has made it, the folder of the checkout.
+    (tmp_path / "var" / "host").mkdir(parents=True)
+    assert default_state_folder() == tmp_path / "var" / "host"
+    monkeypatch.setenv("ATOM_HOME", "/srv/atom")
+    assert default_state_folder() == Path("/srv/atom/host")
 
 
 def test_a_write_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
