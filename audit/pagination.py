@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DataError
 from rest_framework.exceptions import NotFound
@@ -11,10 +12,15 @@ from rest_framework.views import APIView
 
 
 class CheckedCursorPagination(CursorPagination):
-    """DRF's, which passes the position in a cursor to the database whatever it is."""
+    """DRF's, which passes the position in a cursor to the database whatever it is.
+
+    DRF builds its links from the request's Host header, which the caller writes; here they begin with ATOM_PUBLIC_URL.
+    """
 
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any] | None:
         try:
-            return super().paginate_queryset(queryset, request, view)
+            page = super().paginate_queryset(queryset, request, view)
         except (ValueError, ValidationError, DataError):
             raise NotFound(self.invalid_cursor_message) from None
+        self.base_url = settings.ATOM_PUBLIC_URL + request.get_full_path()
+        return page

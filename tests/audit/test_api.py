@@ -76,6 +76,20 @@ def test_pages_hold_each_event_once_although_reading_adds_some(reader: APIClient
     assert seen == [event.pk for event in reversed(events)]
 
 
+def test_links_are_the_products_own_whatever_host_is_asked_for(
+    reader: APIClient, events: list[AuditEvent], settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["localhost", "forged.example"]
+    settings.ATOM_PUBLIC_URL = "https://atom.example.org"
+    page = reader.get(f"{EVENTS}?page_size=1&tag=agent:created", headers={"host": "forged.example"}).json()
+    assert page["next"].startswith(f"https://atom.example.org{EVENTS}?")
+    path = page["next"].removeprefix("https://atom.example.org")
+    last = reader.get(path, headers={"host": "forged.example"}).json()
+    assert [item["id"] for item in last["results"]] == [events[0].pk]
+    assert last["previous"].startswith(f"https://atom.example.org{EVENTS}?")
+    assert "forged" not in str((page, last))
+
+
 def test_reading_is_an_event(reader: APIClient, events: list[AuditEvent]) -> None:
     reader.get(f"{EVENTS}?tag=key:issued")
     read = AuditEvent.objects.latest("id")
