@@ -160,9 +160,8 @@ class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
         name = f"{session.agent_label} on {session.host_label}"
 
         def work() -> object:
-            if values["decision"] == "reject":
-                return session_reject(session=session, approver=approver, reason=values["reason"], address=address)
-            return session_approve(
+            decide = session_reject if values["decision"] == "reject" else session_approve
+            return decide(
                 session=session, approver=approver, reason=values["reason"], digest=values["digest"], address=address
             )
 

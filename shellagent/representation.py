@@ -107,6 +107,7 @@ def _session_json(
         "category": session.category,
         "decision": decision or None,
         "policy_version": session.policy_version,
+        "digest": session.digest,
         "requester": session.requester_label,
         "approval": {
             "required": session.approval_required,

@@ -118,13 +118,14 @@ class ApproveView(GenericAPIView[Any]):
         approver = person(request)
         session = visible_session(request, values["session_id"])
         address = request.META.get("REMOTE_ADDR") or None
-        reason = values.get("reason", "")
-        if values["decision"] == "approve":
-            session = session_approve(
-                session=session, approver=approver, reason=reason, digest=values.get("digest", ""), address=address
-            )
-        else:
-            session = session_reject(session=session, approver=approver, reason=reason, address=address)
+        decide = session_approve if values["decision"] == "approve" else session_reject
+        session = decide(
+            session=session,
+            approver=approver,
+            reason=values.get("reason", ""),
+            digest=values.get("digest", ""),
+            address=address,
+        )
         return Response(session_json(session))
 
 

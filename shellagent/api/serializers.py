@@ -219,6 +219,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     category = serializers.CharField()
     decision = DecisionSerializer(allow_null=True)
     policy_version = serializers.CharField()
+    digest = serializers.CharField(help_text="Of exactly what would run; send it with an approval.")
     requester = serializers.CharField()
     approval = ApprovalSerializer()
     approval_required = serializers.BooleanField(help_text="Whether it waits for a person now.")

@@ -35,17 +35,17 @@ def session_approve(
     """
     _check_approver(session, approver)
     session_expire(session.pk)
-    if digest and digest != session.digest:
-        raise StateError(_CHANGED)
     now = timezone.now()
     with transaction.atomic():
-        is_as_seen = _approve_locked(_pending(session), approver, reason, address, now)
+        is_as_seen = _approve_locked(_pending(session, digest), approver, reason, address, now)
     if not is_as_seen:
         raise StateError(_CHANGED)
     return _reread(session)
 
 
-def session_reject(*, session: ShellSession, approver: User, reason: str, address: str | None = None) -> ShellSession:
+def session_reject(
+    *, session: ShellSession, approver: User, reason: str, digest: str = "", address: str | None = None
+) -> ShellSession:
     """Reject a pending session; the agent gets the reason. Raises as `session_approve` does, and without a reason."""
     if not reason.strip():
         raise InvalidError("Say why you reject it: the agent gets your reason.", field="reason")
@@ -53,7 +53,7 @@ def session_reject(*, session: ShellSession, approver: User, reason: str, addres
     session_expire(session.pk)
     now = timezone.now()
     with transaction.atomic():
-        locked = _pending(session)
+        locked = _pending(session, digest)
         _approval(session=locked, decision="reject", approver=approver, reason=reason, address=address, now=now)
         _moved_or_raise(
             sessions_move(
@@ -89,10 +89,13 @@ def _check_approver(session: ShellSession, user: User) -> None:
         raise ForbiddenError(refusal)
 
 
-def _pending(session: ShellSession) -> ShellSession:
+def _pending(session: ShellSession, digest: str) -> ShellSession:
+    # Compared under the lock: somebody else's decision may just have put another digest in place of the one seen.
     locked = ShellSession.objects.select_for_update(of=("self",)).select_related("agent", "host").get(pk=session.pk)
     if locked.status != Status.PENDING:
         raise _state_error(locked)
+    if digest and digest != locked.digest:
+        raise StateError(_CHANGED)
     return locked
 
 

@@ -10,6 +10,7 @@ from audit.models import AuditEvent
 from audit.tags import Tag
 from audit.trail import SYSTEM
 from governance.policy.types import Maturity
+from shellagent.errors import StateError
 from shellagent.models import (
     Approval,
     ShellSession,
@@ -108,6 +109,26 @@ class TestApproving:
 
     def test_an_unknown_session(self, approver: User) -> None:
         assert self.decide(Caller.logged_in(approver), uuid4()).problem == "not-found"
+
+    @pytest.mark.parametrize(("decision", "status"), [("approve", "queued"), ("reject", "rejected")])
+    def test_a_decision_is_about_what_was_seen(
+        self, pending: ShellSession, approver: User, decision: str, status: str
+    ) -> None:
+        caller = Caller.logged_in(approver)
+        seen = caller.get(f"/api/local-agent/sessions/{pending.pk}").json["digest"]
+        answer = self.decide(caller, pending.pk, decision, reason="because", digest="0" * 64)
+        assert (answer.status, answer.problem) == (409, "conflict")
+        assert "changed since you saw it" in answer.json["detail"]
+        assert (tags(pending), Approval.objects.count()) == (["pending"], 0)
+        answer = self.decide(caller, pending.pk, decision, reason="because", digest=seen)
+        assert (answer.status, answer.json["status"], answer.json["digest"]) == (200, status, seen)
+
+    def test_what_changed_between_the_look_and_the_lock(self, pending: ShellSession, approver: User) -> None:
+        """The session that was read is what the approver saw; by the time of the lock it is not any more."""
+        ShellSession.objects.filter(pk=pending.pk).update(digest="0" * 64)
+        with pytest.raises(StateError, match="changed since you saw it"):
+            session_approve(session=pending, approver=approver, digest=pending.digest)
+        assert tags(pending) == ["pending"]
 
     def test_the_agent_gets_the_reason(self, scene: Scene, pending: ShellSession, approver: User) -> None:
         self.decide(Caller.logged_in(approver), pending.pk, "reject", reason="not on Sundays")
