@@ -27,7 +27,6 @@ class Tag(StrEnum):
     REQUEST_REFUSED = "request:refused"
     APPROVAL_REFUSED = "approval:refused"
     AGENT_CREATED = "agent:created"
-    AGENT_CHANGED = "agent:changed"
     AGENT_MATURITY_CHANGED = "agent:maturity_changed"
     AGENT_SUSPENDED = "agent:suspended"
     AGENT_RESUMED = "agent:resumed"

@@ -102,18 +102,21 @@ class BearerKeyAuthentication(BaseAuthentication):
             raise AuthenticationFailed("This key is not known here.")
         key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = rows[0]
         if revoked_at is not None:
-            _refused(key_id, Party("agent", str(agent_id), name), "revoked")
+            key_refused(Party("agent", str(agent_id), name), "revoked", key=key_id)
             raise AuthenticationFailed("This key is revoked. Ask the agent's owner for a new one.")
         if expires_at is not None and expires_at <= now:
-            _refused(key_id, Party("agent", str(agent_id), name), "expired")
+            key_refused(Party("agent", str(agent_id), name), "expired", key=key_id)
             raise AuthenticationFailed("This key has expired. Ask the agent's owner for a new one.")
         if last_used_at is None or now - last_used_at > _LAST_USED_EVERY:
             AgentKey.objects.filter(pk=key_id).update(last_used_at=now)
         return AgentCaller(agent_id, name, maturity, is_suspended, owner_id, key_id)
 
 
-def _refused(key_id: int, agent: Party, why: str) -> None:
-    """Write that a key was shown which is no longer good: somebody may have found it."""
-    if cache.add(f"key-refused:{key_id}", why, timeout=_REFUSED_EVERY_SECONDS):
+def key_refused(owner: Party, why: str, *, key: int | None = None) -> None:
+    """Write that a key was shown which is known and no longer good: somebody may have found it.
+
+    `key` is the id of an agent's key; a host has one. An unknown key is nobody's, and leaves no event.
+    """
+    if cache.add(f"key-refused:{owner.type}:{owner.id}:{key}", why, timeout=_REFUSED_EVERY_SECONDS):
         with transaction.atomic():
-            record(Event(Tag.KEY_REFUSED, agent, agent, why, {"key": key_id}))
+            record(Event(Tag.KEY_REFUSED, owner, owner, why, {"key": key} if key else {}))

@@ -7,9 +7,10 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from governance import keys
-from governance.authentication import bearer_key
+from governance.authentication import bearer_key, key_refused
 from shellagent.models import Host
 from shellagent.queries import host_by_key
+from shellagent.services.hosts import host_party
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class HostKeyAuthentication(BaseAuthentication):
         if host is None:
             raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
         if not host.is_enabled:
+            key_refused(host_party(host), "disabled")
             raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
         return HostCaller(host), None
 

@@ -181,6 +181,12 @@ def request_read(ask: Ask) -> StoredRequest:
     """Read what was sent into a plan. Raises InvalidError, CommandRejectedError or ForbiddenContentError."""
     if (ask.command is None) == (ask.argv is None):
         raise InvalidError("Send either `command` (text) or `argv` (a list), and not both.")
+    texts = [("command", ask.command or " ".join(ask.argv or ())), ("reason", ask.reason)]
+    texts += [(f"env.{name}", value) for name, value in ask.env.items()]
+    for where, text in texts:
+        if shape := find_secret(text):
+            detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
+            raise ForbiddenContentError("secret", detail, field=where)
     try:
         plan = parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
     except CommandSyntaxError as error:
@@ -198,12 +204,6 @@ def request_read(ask: Ask) -> StoredRequest:
         raise ForbiddenContentError(
             "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
         )
-    texts = [("command", ask.command or " ".join(ask.argv or ())), ("reason", ask.reason)]
-    texts += [(f"env.{name}", value) for name, value in ask.env.items()]
-    for where, text in texts:
-        if shape := find_secret(text):
-            detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
-            raise ForbiddenContentError("secret", detail, field=where)
     return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason)
 
 

@@ -63,21 +63,21 @@ def test_body_and_columns_agree(event: AuditEvent) -> None:
 
 def test_a_long_label_is_whole_in_the_body(db: None) -> None:
     with transaction.atomic():
-        record(Event(Tag.AGENT_CHANGED, SYSTEM, Party("agent", "1", "x" * 300)))
+        record(Event(Tag.HOST_CHANGED, SYSTEM, Party("agent", "1", "x" * 300)))
     event = AuditEvent.objects.get()
     assert (len(event.subject_label), json.loads(event.body)["subject"]["label"]) == (200, "x" * 300)
 
 
 def test_outside_a_transaction_nothing_is_recorded(own_database: OwnDatabase) -> None:
     with pytest.raises(TrailError):
-        record(Event(Tag.AGENT_CHANGED, SYSTEM, SYSTEM))
+        record(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM))
     assert not AuditEvent.objects.exists()
 
 
 def test_an_event_goes_with_its_transaction(own_database: OwnDatabase) -> None:
     def change_and_fail() -> None:
         with transaction.atomic():
-            record(Event(Tag.AGENT_CHANGED, SYSTEM, SYSTEM))
+            record(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM))
             raise LookupError
 
     with pytest.raises(LookupError):
@@ -87,7 +87,7 @@ def test_an_event_goes_with_its_transaction(own_database: OwnDatabase) -> None:
 
 def test_what_has_no_canonical_form_is_not_recorded(db: None) -> None:
     with pytest.raises(CanonicalError), transaction.atomic():
-        record(Event(Tag.AGENT_CHANGED, SYSTEM, SYSTEM, data={"seconds": 1.5}))
+        record(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM, data={"seconds": 1.5}))
     assert not AuditEvent.objects.exists()
 
 

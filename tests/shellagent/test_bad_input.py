@@ -84,6 +84,7 @@ BAD = [
     Bad("a long reason", {"command": "ls", "reason": "a" * (limits.REASON_MAX_CHARACTERS + 1)}),
     Bad("a secret in env", {"command": "ls", "env": {"TOKEN": "AKIAIOSFODNN7EXAMPLE"}}, event="secret"),
     Bad("a secret in argv", {"argv": ["ls", "AKIAIOSFODNN7EXAMPLE"]}, event="secret"),
+    Bad("a secret in what cannot be read", {"command": "ls | grep AKIAIOSFODNN7EXAMPLE"}, event="secret"),
     Bad("a secret in pieces", {"command": "ls AKIA'IOSFODNN7EXAMPLE'"}, event="secret"),
     Bad("an unknown host", {"command": "ls", "host": "nowhere"}, problem="not-found", status=404),
     Bad(

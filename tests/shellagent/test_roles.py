@@ -324,8 +324,11 @@ def test_a_login_does_not_help_a_wrong_key(stage: Stage) -> None:
 
 def test_a_disabled_host_is_shut_out_until_it_is_enabled(stage: Stage) -> None:
     host_set_enabled(host=stage.scene.host, is_enabled=False, actor=SYSTEM)
-    answer = stage.callers["host"].call(*poll(stage))
-    assert (answer.status, answer.problem) == (401, "unauthenticated")
+    for _ in range(3):
+        answer = stage.callers["host"].call(*poll(stage))
+        assert (answer.status, answer.problem) == (401, "unauthenticated")
+    (refused,) = AuditEvent.objects.filter(tag=Tag.KEY_REFUSED)
+    assert (refused.actor_type, refused.actor_id, refused.outcome) == ("host", str(stage.scene.host.pk), "disabled")
     host_set_enabled(host=stage.scene.host, is_enabled=True, actor=SYSTEM)
     assert stage.callers["host"].call(*poll(stage)).status == 200
 
