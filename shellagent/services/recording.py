@@ -1,7 +1,7 @@
 """What a host reports of a run: output while it runs, and the write-once record at its end."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -13,7 +13,7 @@ from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Payload, payloads_of, store
 from governance.errors import ConflictError, InvalidError, NotFoundError
-from shellagent import protocol, queries, wake
+from shellagent import limits, protocol, queries, wake
 from shellagent.models import ExecutionRecord, Host, ShellSession
 from shellagent.protocol import ExecutionReport, OutputSegment, RecordAnswer, RecordRequest, RunOutcome
 from shellagent.services.hosts import host_party
@@ -36,8 +36,9 @@ _SOURCES = {
 def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
     """Keep each record once. Every status acknowledges it: the host drops it from its spool.
 
-    `recorded`, `known` for the same again, `late` beside a session that was lost, `conflict` where another record or
-    another end stands (with an event that says so), `unknown` for a session that is not this host's.
+    `recorded`, `known` for the same again, `requeued` where the host went down before the start was granted, so that
+    nothing ran, `late` beside a session that was lost, `conflict` where another record or another end stands (with an
+    event that says so), `unknown` for a session that is not this host's.
     """
     now = timezone.now()
     batch = _Batch(host, now)
@@ -83,6 +84,13 @@ class _Batch:
             kept.append((digest, False))
             self.moves.append(_ended(session, report, digest, payloads, self.now))
             return "recorded"
+        if report.outcome is RunOutcome.LOST and not session.start_key and has_place:
+            if session.status == Status.CLAIMED:
+                kept.append((digest, False))
+                self.moves.append(_requeued(session, report, digest, self.now))
+                return "requeued"
+            if session.status == Status.QUEUED:
+                return "requeued"  # Its lease died first, or this is sent again because the answer was lost.
         data = {"outcome": str(report.outcome), "record": digest, "status": session.status}
         session_note(session.pk, Tag.SESSION_RECORD_CONFLICT, actor=host_party(self.host), data=data)
         return "conflict"
@@ -94,6 +102,8 @@ class _Batch:
         moved = sessions_move_each(self.moves, actor=host_party(self.host))
         if len(moved) != len(self.moves):
             raise RuntimeError("a locked session was moved by somebody else")
+        if any(move.to is Status.QUEUED for move in self.moves):
+            wake.ring_on_commit(wake.host_channel(self.host.pk))
 
     def _keep(self, session: ShellSession, report: ExecutionReport, digest: str, *, is_late: bool) -> list[Payload]:
         self.rows.append(_row(session, report, digest, self.now, is_late=is_late))
@@ -148,6 +158,16 @@ def _ended(
         "exit_code": report.exit_codes[-1] if report.exit_codes else None,
     }
     return Move(session.pk, Status(report.outcome.value), data, columns, _SOURCES[report.outcome])
+
+
+def _requeued(session: ShellSession, report: ExecutionReport, digest: str, now: datetime) -> Move:
+    data = {"record": digest, "reason": str(report.reason), "why": "the host went down before the start was granted"}
+    columns = {
+        "claim_key": "",
+        "lease_expires_at": None,
+        "expires_at": now + timedelta(seconds=limits.QUEUED_SECONDS),
+    }
+    return Move(session.pk, Status.QUEUED, data, columns, [Status.CLAIMED])
 
 
 def output_append(*, host: Host, session_id: UUID, request: protocol.OutputRequest) -> dict[str, int]:

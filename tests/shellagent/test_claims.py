@@ -236,6 +236,36 @@ class TestRecord:
         assert scene.record(report(session)) == {str(session.pk): "conflict"}
         assert reread(session).status == Status.CLAIMED
 
+    def test_what_was_lost_before_its_start_waits_again_at_once(self, scene: Scene) -> None:
+        session = scene.claimed(timeout_seconds=7)
+        lost = report(session, RunOutcome.LOST, start_key="never granted", reason=Reason.AGENT_RESTART, exit_codes=())
+        other = report(session, RunOutcome.LOST, start_key="never granted", exit_codes=())
+        assert scene.record(lost, lost) == {str(session.pk): "known"}
+        after = reread(session)
+        assert (after.status, after.claim_key, after.lease_expires_at) == (Status.QUEUED, "", None)
+        assert session.expires_at is not None
+        assert after.expires_at is not None
+        assert after.expires_at > session.expires_at
+        event = AuditEvent.objects.get(session_id=session.pk, session_seq=after.event_seq)
+        assert (event.tag, event.actor_type) == ("session:queued", "host")
+        assert "before the start was granted" in event.body
+        # The answer may have been lost: the same again, or the word of another crash, changes nothing.
+        for again in (lost, other):
+            assert scene.record(again) == {str(session.pk): "requeued"}
+        assert not ExecutionRecord.objects.exists()
+        assert tags(session) == ["queued", "claimed", "queued"]
+        (again_claimed,) = scene.poll(claim_key="after the crash").sessions
+        assert (again_claimed.id, again_claimed.timeout_seconds) == (str(session.pk), 7)
+        assert scene.start(session.pk).status == protocol.GrantStatus.GRANTED
+        assert scene.record(other) == {str(session.pk): "conflict"}
+        assert reread(session).status == Status.RUNNING
+
+    def test_two_words_of_a_loss_in_one_call(self, scene: Scene) -> None:
+        session = scene.claimed()
+        one, two = (report(session, RunOutcome.LOST, start_key=key, exit_codes=()) for key in ("one", "two"))
+        assert scene.record(one, two) == {str(session.pk): "conflict"}
+        assert reread(session).status == Status.QUEUED
+
     def test_another_hosts_session_is_unknown(self, scene: Scene) -> None:
         session = scene.running()
         other = Scene(scene.owner, enrolled("other")[0], "")
