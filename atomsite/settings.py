@@ -83,6 +83,8 @@ SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
+# `CallsOverTlsMiddleware` redirects these too, unless they never left this machine.
+SECURE_REDIRECT_EXEMPT = [r"^api/"]
 if _flag("ATOM_BEHIND_TLS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_AGE = 12 * 60 * 60
@@ -111,6 +113,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "atomsite.addresses.ProxiedAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "atomsite.loopback.CallsOverTlsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -1,0 +1,47 @@
+"""Plain HTTP where TLS is wanted: only for calls that a program on this machine makes straight to the web server."""
+
+import ipaddress
+from collections.abc import Callable
+from typing import Final
+
+from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+
+#: What a proxy adds. A request with one of these came from somewhere else, whatever its address says.
+_OF_PROXIES: Final = (
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+)
+
+
+class CallsOverTlsMiddleware:
+    """Redirects calls of the API to TLS, unless they never left this machine.
+
+    `up` gives the local agent and the tour the web server's own address, where there is no TLS. Django knows exceptions
+    by address only, so the API is one (SECURE_REDIRECT_EXEMPT), and what is not of this machine is redirected here.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        if not settings.SECURE_SSL_REDIRECT:
+            raise MiddlewareNotUsed
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.is_secure() and not is_of_this_machine(request):
+            return HttpResponsePermanentRedirect(f"https://{request.get_host()}{request.get_full_path()}")
+        return self.get_response(request)
+
+
+def is_of_this_machine(request: HttpRequest) -> bool:
+    """Return whether a program on this machine made this request, and no proxy passed it on."""
+    if any(name in request.META for name in _OF_PROXIES):
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
