@@ -97,7 +97,11 @@ def test_parts_can_be_left_out(tmp_path: Path) -> None:
     assert plan(tmp_path, has_agent=False, has_worker=False).services() == ()
 
 
-def test_children_know_where_they_are(tmp_path: Path) -> None:
+def test_children_know_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert plan(tmp_path).environment()["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "5")
+    assert plan(tmp_path).environment()["MALLOC_ARENA_MAX"] == "5"
     environment = plan(tmp_path, 9000).environment()
     assert environment["PORT"] == "9000"
     assert environment["ATOM_URL"] == "http://localhost:9000"
