@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -209,11 +210,11 @@ def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 
 @contextmanager
 def no_database(folder: Path) -> Iterator[None]:
-    """Let the connection be to a file that is not there."""
-    with (
-        patch.dict(connection.settings_dict, NAME=str(folder / "db.sqlite3")),
-        patch.object(connection, "vendor", "sqlite"),
-    ):
+    """Let the database be a file that is not there. Connecting to it would raise AttributeError."""
+    nowhere = SimpleNamespace(
+        vendor="sqlite", settings_dict={"NAME": folder / "db.sqlite3"}, in_atomic_block=False, close=lambda: None
+    )
+    with patch("atomsite.commands.connection", nowhere):
         yield
 
 
