@@ -19,7 +19,7 @@ class CheckedCursorPagination(CursorPagination):
 
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any] | None:
         try:
-            page = super().paginate_queryset(queryset, request, view)
+            page: list[Any] | None = super().paginate_queryset(queryset, request, view)
         except (ValueError, ValidationError, DataError):
             raise NotFound(self.invalid_cursor_message) from None
         self.base_url = settings.ATOM_PUBLIC_URL + request.get_full_path()
