@@ -41,6 +41,9 @@ def host_json(host: Host) -> Json:
     }
 
 
+_OPEN = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING)
+
+
 class StatusView(APIView):
     """Whether commands can run: hosts, what waits, the worker and the database.
 
@@ -56,16 +59,17 @@ class StatusView(APIView):
         elif not person(request).has_perm("shellagent.view_host"):
             hosts = hosts.filter(agents__agent__owner=person(request)).distinct()
         sessions_expire()
-        counts = visible_sessions(request).aggregate(
-            **{
-                status.value: Count("pk", filter=Q(status=status))
-                for status in (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING)
-            }
+        # Only what has not ended is read: what has is the caller's whole history.
+        counts = (
+            visible_sessions(request)
+            .filter(status__in=_OPEN)
+            .aggregate(**{status.value: Count("pk", filter=Q(status=status)) for status in _OPEN})
         )
         return Response(
             {
                 "hosts": [host_json(host) for host in hosts],
                 "sessions": counts,
+                # It has just answered the queries above; where it cannot, the answer is 503 `unavailable`.
                 "database": "ok",
                 "worker": tasks.worker_health(timezone.now()),
                 "time": timezone.now().isoformat(),

@@ -53,6 +53,7 @@ def _answer(host: Host, request: PollRequest, hold: int) -> PollAnswer:
     return PollAnswer(
         v=protocol.VERSION,
         desired_state=host.desired_state,
+        # A claim writes its events in its own transaction: where the trail cannot be written, this call fails instead.
         audit="ok",
         cancel=_cancels(host, request),
         sessions=sessions_claim(host=host, request=request) if may_claim else (),
