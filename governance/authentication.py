@@ -115,7 +115,8 @@ class BearerKeyAuthentication(BaseAuthentication):
 def key_refused(owner: Party, why: str, *, key: int | None = None) -> None:
     """Write that a key was shown which is known and no longer good: somebody may have found it.
 
-    `key` is the id of an agent's key; a host has one. An unknown key is nobody's, and leaves no event.
+    `key` is the id of an agent's key or of an enrolment code; a host has one key. An unknown key is nobody's, and
+    leaves no event.
     """
     if cache.add(f"key-refused:{owner.type}:{owner.id}:{key}", why, timeout=_REFUSED_EVERY_SECONDS):
         with transaction.atomic():

@@ -9,6 +9,7 @@ from django.utils import timezone
 from audit.tags import Tag
 from audit.trail import Event, Party, record
 from governance import keys
+from governance.authentication import key_refused
 from governance.errors import ConflictError, InvalidError, UnauthenticatedError
 from governance.models import Agent
 from governance.policy.types import Maturity
@@ -39,17 +40,24 @@ def enrolment_issue(*, name: str, actor: Party, is_local: bool = False) -> str:
     return made.text
 
 
-@transaction.atomic
 def host_enrol(*, code: str, facts: HostFacts) -> tuple[Host, str]:
     """Use an enrolment code. Returns the host and its key, the only time that it can be read.
 
-    Raises UnauthenticatedError for a code that is unknown, used or expired.
+    Raises UnauthenticatedError for a code that is unknown, used or expired. The latter two leave an event: somebody
+    else may have used it, or found it.
     """
     now = timezone.now()
-    codes = EnrolmentCode.objects.filter(digest=keys.digest(code), used_at=None, expires_at__gt=now)
-    if not codes.update(used_at=now):
-        raise UnauthenticatedError("This enrolment code is unknown, used or expired. Ask an operator for a new one.")
-    host = EnrolmentCode.objects.select_related("host").get(digest=keys.digest(code)).host
+    known = EnrolmentCode.objects.select_related("host").filter(digest=keys.digest(code)).first()
+    with transaction.atomic():
+        codes = EnrolmentCode.objects.filter(digest=keys.digest(code), used_at=None, expires_at__gt=now)
+        if known and codes.update(used_at=now):
+            return _enrolled(known.host, facts)
+    if known:
+        key_refused(host_party(known.host), "used or expired", key=known.pk)
+    raise UnauthenticatedError("This enrolment code is unknown, used or expired. Ask an operator for a new one.")
+
+
+def _enrolled(host: Host, facts: HostFacts) -> tuple[Host, str]:
     made = keys.make(keys.KeyKind.HOST)
     host.key_digest, host.key_prefix = made.digest, made.prefix
     host.facts = asdict(facts)
