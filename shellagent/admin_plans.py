@@ -1,7 +1,6 @@
 """A session as an approver reads it: the plan drawn as steps, never from the agent's words, with nothing hidden."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +36,7 @@ class DrawnStep:
 
 def command_html(command: Command) -> SafeString:
     """Return a command as it could be typed: each word quoted where it needs it, so that words stay apart."""
-    words = [shlex.quote(word) for word in command.argv]
+    words = [word.source() for word in command.argv]
     program = format_html('<b class="atom-program">{}</b>', visible(words[0]))
     rest = format_html_join("", " {}", ((visible(word),) for word in words[1:]))
     return format_html("{}{}", program, rest)

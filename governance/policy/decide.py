@@ -134,7 +134,12 @@ class _Case:
 
     def decision(self) -> Decision:
         """Judge every part and return the strictest answer."""
-        readings = [classify(command.argv, self.policy.tables) for command in self.question.plan.commands()]
+        readings = [
+            classify(
+                [word.source() if word.literal is None else word.literal for word in command.argv], self.policy.tables
+            )
+            for command in self.question.plan.commands()
+        ]
         categories = set[Category]().union(*(reading.categories for reading in readings))
         tokens: tuple[Token, ...] = tuple(token for reading in readings for token in reading.tokens)
         category = Category.READ

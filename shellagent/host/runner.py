@@ -115,7 +115,7 @@ class Runner:
             raise RefusedError(
                 Reason.SPEC_MISMATCH, "This version of the local agent runs one simple command at a time."
             )
-        argv = commands[0].argv
+        argv = tuple(word.literal or "" for word in commands[0].argv)
         if any("\0" in word for word in argv):
             raise RefusedError(Reason.SPEC_MISMATCH, "An argument holds a NUL byte.")
         return argv

@@ -56,7 +56,7 @@ def test_a_plan_shows_where_each_word_ends() -> None:
 
 
 def test_a_plan_is_drawn_as_steps() -> None:
-    listing, counting, cleaning = Command(("ls",)), Command(("wc", "-l")), Command(("rm", "\x1b"))
+    listing, counting, cleaning = Command.of("ls"), Command.of("wc", "-l"), Command.of("rm", "\x1b")
     steps = plan_steps(Plan((Step((listing, counting)), Step((cleaning,), Join.OR))))
     assert [(step.join, len(step.commands)) for step in steps] == [("", 2), ("then, only if that failed", 1)]
     assert r"\x1b" in steps[1].commands[0]

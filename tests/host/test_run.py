@@ -209,8 +209,8 @@ def test_another_digest_is_a_mismatch(runner: Runner, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan((Step((Command(("true",)), Command(("true",)))),)),
-        Plan((Step((Command(("true",)),)), Step((Command(("true",)),), Join.AND))),
+        Plan((Step((Command.of("true"), Command.of("true"))),)),
+        Plan((Step((Command.of("true"),)), Step((Command.of("true"),), Join.AND))),
     ],
 )
 def test_more_than_one_command_is_not_run(runner: Runner, tmp_path: Path, plan: Plan) -> None:
