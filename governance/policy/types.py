@@ -105,6 +105,9 @@ class Question:
     env: Mapping[str, str] = field(default_factory=dict)
     #: Folders that an operator gave to this agent on this host, read and write.
     agent_roots: tuple[str, ...] = ()
+    #: The names of the agent and of the host, for operators' rules about them.
+    agent: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
