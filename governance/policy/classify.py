@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from governance.policy.entries import Entry, Operand, Option, Recursion, Style, Tables, ValueType
+from governance.policy.entries import Entry, Handling, Operand, Option, Recursion, Style, Tables, ValueType
 from governance.policy.types import Access, Category, Token
 
 _NUMERIC: Final = re.compile(r"-[0-9]+")
@@ -13,6 +13,7 @@ _SHOWN_CHARACTERS: Final = 60
 #: Rules that a table may name in `ask`, and why each asks.
 ASK_RULES: Final[Mapping[str, str]] = {
     "needs-obligations": "A repository's own configuration can name programs to run, so a person decides.",
+    "interactive": "It needs a terminal, and a command has none.",
     "network-untyped": "The hosts that it would reach are not checked yet, so a person decides.",
 }
 
@@ -185,15 +186,15 @@ class _Reader:
         """Read `--name`, `--name=value` or `--name value`, by exact name: prefixes are never completed."""
         name, equals, glued = (word, "", "") if entry.style is Style.WORDS else word.partition("=")
         option = entry.options.get(name)
-        if option is None or (equals and option.value is None):
+        if option is None or (equals and len(option.values) != 1):
             return self.unknown_option(word, name, entry, takes_none=option is not None)
-        if option.value is None or (option.is_optional and not equals):
+        if not option.values or (option.is_optional and not equals):
             self.meet(word, [option])
             return True
         if equals:
-            self.meet(word, [option], option.value, glued)
+            self.meet(word, [option], option.values[0], glued)
             return True
-        return self.meet_next(word, [option], option.value)
+        return self.meet_next(word, [option])
 
     def short_options(self, word: str, entry: Entry) -> bool:
         """Read `-a`, `-abc`, `-n5` or `-n 5`: a letter that takes a value ends the bundle."""
@@ -203,14 +204,14 @@ class _Reader:
             if option is None:
                 return self.unknown_option(word, "-" + letter, entry)
             met.append(option)
-            if option.value is None:
+            if not option.values:
                 continue
             if word[index + 1 :]:
-                self.meet(word, met, option.value, word[index + 1 :])
+                self.meet(word, met, option.values[0], word[index + 1 :])
             elif option.is_optional:
                 self.meet(word, met)
             else:
-                return self.meet_next(word, met, option.value)
+                return self.meet_next(word, met)
             return True
         self.meet(word, met)
         return True
@@ -221,7 +222,7 @@ class _Reader:
         for option in options:
             self.recursion = max(self.recursion, option.recursion)
             self.row = self.row if option.operands is None else option.operands
-            self.reading.needs_sandbox |= option.needs_sandbox
+            self.reading.needs_sandbox |= "sandbox" in option.obligations
             category = more_severe(category, option.category or Category.READ)
         effects = [option.effect for option in options if option.effect]
         if kind is None:
@@ -230,9 +231,14 @@ class _Reader:
         self.token(word, "option", "; ".join(effects), category)
         self.value(len(self.reading.tokens) - 1, kind, value, Recursion.NONE)
 
-    def meet_next(self, word: str, options: Sequence[Option], kind: ValueType) -> bool:
-        """Note known options, the last of which takes the next word as its value."""
+    def meet_next(self, word: str, options: Sequence[Option]) -> bool:
+        """Note known options, the last of which takes the next words as its values."""
         self.meet(word, options)
+        for kind in options[-1].values:
+            self.next_value(word, options, kind)
+        return True
+
+    def next_value(self, word: str, options: Sequence[Option], kind: ValueType) -> bool:
         if self.position == len(self.argv):
             self.retoken(len(self.reading.tokens) - 1, "misses its value", Category.UNKNOWN)
             self.find("invalid-value", f"{shown(word)} needs a value.")
@@ -282,8 +288,8 @@ class _Reader:
     def value(self, index: int, kind: ValueType, text: str, recursion: Recursion) -> None:
         """Give the token at `index` the effect of a value of type `kind`."""
         token = self.reading.tokens[index]
-        if kind.is_code:
-            what = "is code" if kind.name == "code" else "names a program to run"
+        if kind.handling in (Handling.CODE, Handling.PROGRAM):
+            what = "is code" if kind.handling is Handling.CODE else "names a program to run"
             self.retoken(index, f"{what}, which is never read", Category.UNKNOWN)
             self.find("never-read", f"{shown(token.text)} {what}, which governance never reads.")
             _guess_paths(self.reading, text)
@@ -296,9 +302,9 @@ class _Reader:
             if kind.keeps_name:
                 name = text.rstrip("/").rpartition("/")[2]
                 self.reading.paths.append(PathUse(name, Access.WRITE, is_guess=True))
-        elif kind.name == "at-path" and text.startswith("@"):
+        elif kind.handling is Handling.AT_PATH and text.startswith("@"):
             self.path(index, Access.READ, text[1:], Recursion.NONE)
-        elif kind.name in ("argument", "revision", "at-path"):
+        elif kind.handling in (Handling.GUESSED, Handling.AT_PATH):
             _guess_paths(self.reading, text)
         if kind.category is not Category.READ or not self.reading.tokens[index].effect:
             self.retoken(index, token.effect or f"is a {kind.name}", kind.category)

@@ -26,12 +26,42 @@ class Style(StrEnum):
     GNU = "gnu"
     #: As GNU, but the first operand ends the options.
     POSIX = "posix"
-    #: Each option is a whole word, as in `find`.
+    #: Each option is a whole word, as in `find`; its value is the next word.
     WORDS = "words"
+    #: Each option is a whole word with one dash or two, its value behind `=` or in the next word, as in `terraform`.
+    FLAGS = "flags"
     #: Every argument is text, as in `echo`.
     TEXT = "text"
     #: The arguments are not read, because the program is refused whatever they are.
     UNREAD = "unread"
+
+
+class Handling(StrEnum):
+    """What is done with a value or an operand, besides comparing it with its type's pattern."""
+
+    #: Nothing: it is text.
+    PLAIN = "plain"
+    #: It is text that may hold a path: a protected one counts wherever it stands.
+    GUESSED = "guessed"
+    #: `@FILE` reads a file; anything else is text that may hold one.
+    AT_PATH = "at-path"
+    PATH = "path"
+    #: A path, or `[USER@]HOST:PATH` on another machine.
+    REMOTE_PATH = "remote-path"
+    #: A file of code that is run: the host keeps its SHA-256.
+    SCRIPT_FILE = "script-file"
+    #: Code, or the name of a program: it is never read, so a person decides.
+    CODE = "code"
+    PROGRAM = "program"
+    #: Code in a small language that is read: what it reads, writes and runs is known.
+    SED = "sed"
+    AWK = "awk"
+    JQ = "jq"
+    #: A machine on the network.
+    HOST = "host"
+    URL = "url"
+    #: The rest of the words are a command of its own.
+    COMMAND = "command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +69,9 @@ class ValueType:
     """The type of an option's value or of an operand. `pattern` must match the whole text."""
 
     name: str
+    handling: Handling = Handling.PLAIN
     pattern: re.Pattern[str] | None = None
     access: Access | None = None
-    #: Code or the name of a program: it is never read, so a person decides.
-    is_code: bool = False
     #: The category of a word of this type, where it is more than its program's.
     category: Category = Category.READ
     #: What is read appears elsewhere under its own name, so that the name is written too.
@@ -54,7 +83,11 @@ class ValueType:
 
 
 def _pattern(name: str, pattern: str) -> ValueType:
-    return ValueType(name, re.compile(pattern, re.DOTALL))
+    return ValueType(name, pattern=re.compile(pattern, re.DOTALL))
+
+
+def _path(name: str, access: Access, handling: Handling = Handling.PATH) -> ValueType:
+    return ValueType(name, handling, access=access)
 
 
 VALUE_TYPES: Final[Mapping[str, ValueType]] = {
@@ -78,30 +111,49 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("ps-flags", r"[aAfgjlmnrSTuvwxXhHL]+"),
         _pattern("ps-format", r"(?!.*environ)[a-z%_]+(=[A-Za-z0-9_ ]*)?([, ][a-z%_]+(=[A-Za-z0-9_ ]*)?)*"),
         _pattern("ps-sort", r"[+-]?[a-z%_]+(,[+-]?[a-z%_]+)*"),
-        _pattern("host", r"[A-Za-z0-9\[:][A-Za-z0-9._:%\[\]-]*"),
-        _pattern("url", r"(?i:https?://)[^\s@]+|[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[^\s@]*)?"),
-        ValueType("read-path", access=Access.READ),
-        ValueType("copied-path", access=Access.READ, keeps_name=True),
-        ValueType("write-path", access=Access.WRITE),
-        #: `@FILE` reads a file; anything else is text.
-        ValueType("at-path"),
+        ValueType("host", Handling.HOST, re.compile(r"[A-Za-z0-9\[:][A-Za-z0-9._:%\[\]@-]*")),
+        ValueType("at-host", Handling.HOST, re.compile("@.+")),
+        ValueType(
+            "url", Handling.URL, re.compile(r"(?i:https?://)[^\s@]+|[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[^\s@]*)?")
+        ),
+        _path("read-path", Access.READ),
+        _path("directory", Access.READ),
+        ValueType("copied-path", Handling.PATH, access=Access.READ, keeps_name=True),
+        _path("write-path", Access.WRITE),
+        _path("remote-read", Access.READ, Handling.REMOTE_PATH),
+        _path("remote-write", Access.WRITE, Handling.REMOTE_PATH),
+        ValueType("script-path", Handling.SCRIPT_FILE, access=Access.READ, category=Category.BUILD),
+        ValueType("at-path", Handling.AT_PATH),
         #: A revision of a repository, or a path in it.
-        ValueType("revision"),
+        ValueType("revision", Handling.GUESSED),
         #: The name of something that is made or changed.
         ValueType("changed", category=Category.WRITE),
         #: What is handed to code that the program runs.
-        ValueType("argument"),
-        ValueType("code", is_code=True),
-        ValueType("program", is_code=True),
+        ValueType("argument", Handling.GUESSED),
+        _pattern("assignment", r"[A-Za-z_][A-Za-z0-9_.]*[:+?]?=.*"),
+        ValueType("code", Handling.CODE),
+        ValueType("program", Handling.PROGRAM),
+        ValueType("sed-script", Handling.SED),
+        ValueType("awk-script", Handling.AWK),
+        ValueType("jq-filter", Handling.JQ),
+        ValueType("command", Handling.COMMAND),
     )
 }
 
 
 def value_type(text: str) -> ValueType:
-    """Return the type that a table names; `enum:a,b` lists its values. Raises ValueError for any other name."""
+    """Return the type that a table names; `enum:a,b` lists its values, and `match:` is an expression.
+
+    Raises ValueError for any other name, and for an expression that cannot be read.
+    """
     if text.startswith("enum:"):
         choices = "|".join(re.escape(choice) for choice in text.removeprefix("enum:").split(","))
-        return ValueType(text, re.compile(choices))
+        return ValueType(text, pattern=re.compile(choices))
+    if text.startswith("match:"):
+        try:
+            return _pattern(text, text.removeprefix("match:"))
+        except re.error as error:
+            raise ValueError(f"{text!r} cannot be read: {error}") from error
     try:
         return VALUE_TYPES[text]
     except KeyError:
@@ -119,18 +171,26 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option under all its exact names. `value` is None where it takes none."""
+    """One option under all its exact names. `values` is empty where it takes none."""
 
     names: tuple[str, ...]
-    value: ValueType | None = None
+    values: tuple[ValueType, ...] = ()
     #: The value may only be glued on (`--color=always`), and may be missing.
     is_optional: bool = False
+    #: It raises the category to at least this one.
     category: Category | None = None
+    #: The program's category with this option, in place of the entry's. Of several, the most severe counts.
+    mode: Category | None = None
     effect: str = ""
     recursion: Recursion = Recursion.NONE
     #: The row of operands when this option is given, where it differs.
     operands: tuple[Operand, ...] | None = None
-    needs_sandbox: bool = False
+    #: What happens in the working directory with this option; with `mode` it stands in place of the entry's.
+    here: Access | None = None
+    has_network: bool = False
+    obligations: tuple[str, ...] = ()
+    #: It is an option of every subcommand too.
+    is_everywhere: bool = False
     #: What the program does when this option is its only argument (`python3 --version` runs no code).
     alone: Category | None = None
 
@@ -148,10 +208,22 @@ class Entry:
     recursion: Recursion = Recursion.NONE
     #: `-5` is an option, as in `head -5`.
     is_numeric: bool = False
+    #: The first argument may be a bundle of options without its dash, as in `tar xzf`.
+    is_dashless: bool = False
+    #: The work is done by another process, which the sandbox does not confine.
+    is_daemon: bool = False
     has_network: bool = False
+    #: It reads or writes the working directory without naming it.
+    here: Access | None = None
+    #: One of these options must be given.
+    needs: frozenset[str] = frozenset()
+    #: What the host must meet: `sandbox`, `git-hardened`.
+    obligations: tuple[str, ...] = ()
     #: The id of a rule that makes every use ask, or an empty text.
     ask: str = ""
     subcommands: Mapping[str, "Entry"] = field(default_factory=dict)
+    #: A word that starts with `+` is an option.
+    has_plus: bool = False
 
 
 @dataclass(frozen=True, slots=True)

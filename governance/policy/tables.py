@@ -5,24 +5,39 @@ out, its programs become unknown, and `Tables.problems` says why, for a system c
 """
 
 import hashlib
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from governance.policy.classify import ASK_RULES, classify
-from governance.policy.entries import Entry, Operand, Option, Recursion, Style, Tables, value_type
-from governance.policy.types import Category
+from governance.policy.entries import (
+    Entry,
+    Handling,
+    Operand,
+    Option,
+    Recursion,
+    Style,
+    Tables,
+    ValueType,
+    value_type,
+)
+from governance.policy.types import Access, Category
 
 SHIPPED: Final = Path(__file__).with_name("programs")
 
-_ENTRY_KEYS: Final = frozenset(["names", "category", "justification", "style", "flags", "options", "operands"]).union(
-    ["recurses", "numeric", "network", "ask", "subcommand"]
+#: What an entry and an option may both say.
+_SHARED_KEYS: Final = frozenset(
+    ["names", "category", "operands", "recurses", "here", "network", "sandbox", "obligations"]
+)
+_ENTRY_KEYS: Final = _SHARED_KEYS.union(
+    ["justification", "style", "flags", "options", "numeric", "dashless", "daemon", "needs", "ask", "subcommand"]
 )
 _PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
-_OPTION_KEYS: Final = frozenset(
-    ["names", "value", "optional", "category", "effect", "recurses", "operands", "sandbox", "alone"]
-)
+_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "alone"}
+OBLIGATIONS: Final = ("sandbox", "git-hardened")
 _T = TypeVar("_T")
 
 
@@ -37,22 +52,13 @@ def load_tables(folder: Path = SHIPPED) -> Tables:
 
 def read_tables(files: Mapping[str, bytes]) -> Tables:
     """Return the tables of files given as name and bytes. A program that is listed twice becomes unknown."""
-    found: dict[str, Entry] = {}
+    read: list[_Program] = []
     problems: list[str] = []
-    doubled: set[str] = set()
     digest = hashlib.sha256()
     for file, content in files.items():
         digest.update(f"{len(file)}:{file}:{len(content)}:".encode() + content)
-        for name, entry in _read_file(file, content, problems):
-            if name in found:
-                problems.append(f"{file}: `{name}` is listed twice")
-                doubled.add(name)
-                if found[name].category is Category.BLOCKED:
-                    continue
-            found[name] = entry
-    for name in doubled:
-        if found[name].category is not Category.BLOCKED:
-            del found[name]
+        read += _read_file(file, content, problems)
+    found = _proved(read, problems)
     return Tables(
         programs={name: entry for name, entry in found.items() if not name.endswith("*")},
         prefixes=tuple((name[:-1], entry) for name, entry in found.items() if name.endswith("*")),
@@ -61,8 +67,43 @@ def read_tables(files: Mapping[str, bytes]) -> Tables:
     )
 
 
-def _read_file(file: str, content: bytes, problems: list[str]) -> list[tuple[str, Entry]]:
-    """Return the file's programs, each under each of its names, without those that are wrong."""
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """One `[[program]]` of a file under all its names, and the examples that are to prove it."""
+
+    file: str
+    entries: Mapping[str, Entry]
+    raw: Mapping[str, object]
+
+    @property
+    def label(self) -> str:
+        return f"{self.file}: {' '.join(self.entries)}"
+
+
+def _proved(programs: Iterable[_Program], problems: list[str]) -> dict[str, Entry]:
+    """Return the programs whose examples hold and that are listed once; a blocked one stays blocked."""
+    found: dict[str, Entry] = {}
+    doubled: set[str] = set()
+    everything = {name: entry for program in programs for name, entry in program.entries.items()}
+    for program in programs:
+        try:
+            # An example of a program that runs another one names that one too.
+            _prove(Tables(programs={**everything, **program.entries}), program)
+        except TableError as error:
+            problems.append(f"{program.label}: {error}")
+            continue
+        for name, entry in program.entries.items():
+            if name in found:
+                problems.append(f"{program.file}: `{name}` is listed twice")
+                doubled.add(name)
+                if found[name].category is Category.BLOCKED:
+                    continue
+            found[name] = entry
+    return {name: entry for name, entry in found.items() if name not in doubled or entry.category is Category.BLOCKED}
+
+
+def _read_file(file: str, content: bytes, problems: list[str]) -> list[_Program]:
+    """Return the file's programs without those that are wrong."""
     try:
         data = tomllib.loads(content.decode())
     except ValueError as error:  # not UTF-8, or not TOML, which names the line
@@ -72,7 +113,7 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[tuple[str
     if data or not isinstance(programs, list):
         problems.append(f"{file}: a table holds [[program]] entries only, not {sorted(data) or type(programs)}")
         return []
-    entries: list[tuple[str, Entry]] = []
+    found: list[_Program] = []
     for number, raw in enumerate(programs, start=1):
         label = f"{file}: program {number}"
         try:
@@ -80,16 +121,15 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[tuple[str
             names = _words(raw, "names")
             label = f"{file}: {' '.join(names)}"
             _require(bool(names), "`names` is missing")
-            program = {name: _entry(name, raw, _PROGRAM_KEYS) for name in names}
-            _prove(program, raw)
+            found.append(_Program(file, {name: _entry(name, raw, _PROGRAM_KEYS) for name in names}, raw))
         except TableError as error:
             problems.append(f"{label}: {error}")
-            continue
-        entries += program.items()
-    return entries
+    return found
 
 
-def _entry(name: str, raw: Mapping[str, object], known: frozenset[str] = _ENTRY_KEYS) -> Entry:
+def _entry(
+    name: str, raw: Mapping[str, object], known: frozenset[str] = _ENTRY_KEYS, everywhere: Iterable[Option] = ()
+) -> Entry:
     _check_keys(raw, known)
     style = _enum(Style, raw, "style", Style.GNU)
     category = _enum(Category, raw, "category", None)
@@ -100,28 +140,38 @@ def _entry(name: str, raw: Mapping[str, object], known: frozenset[str] = _ENTRY_
     _require(not ask or ask in ASK_RULES, f"`ask` is one of {sorted(ASK_RULES)}")
     _require(not name.endswith("*") or category is Category.BLOCKED, "only a blocked name may end in `*`")
     _require(not name.startswith("-") and "/" not in name, f"{name!r} is not a program's name")
+    options = _options(raw, everywhere)
+    needs = frozenset(_words(raw, "needs"))
+    _require(needs <= set(options), "`needs` lists options of the entry")
+    inherited = [option for option in dict.fromkeys(options.values()) if option.is_everywhere]
     subcommands: dict[str, Entry] = {}
     for sub in _get(raw, "subcommand", list, []):
         _require(isinstance(sub, dict), "a subcommand is a table")
         for sub_name in _words(sub, "names"):
             _require(sub_name not in subcommands, f"the subcommand `{sub_name}` is listed twice")
-            subcommands[sub_name] = _entry(sub_name, sub)
+            subcommands[sub_name] = _entry(sub_name, sub, everywhere=inherited)
     return Entry(
         name=name,
         category=category,
         justification=justification,
         style=style,
-        options=_options(raw),
+        options=options,
         operands=_row(_get(raw, "operands", str, "")),
         recursion=_recursion(raw),
         is_numeric=_flag(raw, "numeric"),
+        is_dashless=_flag(raw, "dashless"),
+        is_daemon=_flag(raw, "daemon"),
         has_network=_flag(raw, "network"),
+        here=_here(raw),
+        needs=needs,
+        obligations=_obligations(raw),
         ask=ask,
         subcommands=subcommands,
+        has_plus=any(name.startswith("+") for name in options),
     )
 
 
-def _options(raw: Mapping[str, object]) -> dict[str, Option]:
+def _options(raw: Mapping[str, object], everywhere: Iterable[Option]) -> dict[str, Option]:
     listed = [Option((name,)) for name in _words(raw, "flags")]
     listed += [_option(option) for option in _get(raw, "options", list, [])]
     options: dict[str, Option] = {}
@@ -130,31 +180,54 @@ def _options(raw: Mapping[str, object]) -> dict[str, Option]:
         for name in option.names:
             _require(name not in options, f"the option `{name}` is listed twice")
             options[name] = option
-    return options
+    # A subcommand's own option of the same name stands before the program's.
+    return {**{name: option for option in everywhere for name in option.names}, **options}
 
 
 def _option(raw: object) -> Option:
     if not isinstance(raw, dict):
         raise TableError("an option is a table")
     _check_keys(raw, _OPTION_KEYS)
-    value = _get(raw, "value", str, "")
-    try:
-        kind = value_type(value) if value else None
-    except ValueError as error:
-        raise TableError(str(error)) from error
+    values = tuple(_type(word) for word in _get(raw, "value", str, "").split())
     is_optional = _flag(raw, "optional")
-    _require(kind is not None or not is_optional, "`optional` needs a `value`")
+    _require(len(values) == 1 or not is_optional, "`optional` needs one `value`")
+    _require(all(kind.handling is not Handling.COMMAND for kind in values), "only an operand is a `command`")
     return Option(
         names=tuple(_words(raw, "names")),
-        value=kind,
+        values=values,
         is_optional=is_optional,
-        category=_enum(Category, raw, "category", None) if "category" in raw else None,
+        category=_category(raw, "category"),
+        mode=_category(raw, "mode"),
         effect=_get(raw, "effect", str, ""),
         recursion=_recursion(raw),
         operands=_row(_get(raw, "operands", str, "")) if "operands" in raw else None,
-        needs_sandbox=_flag(raw, "sandbox"),
-        alone=_enum(Category, raw, "alone", None) if "alone" in raw else None,
+        here=_here(raw),
+        has_network=_flag(raw, "network"),
+        obligations=_obligations(raw),
+        is_everywhere=_flag(raw, "everywhere"),
+        alone=_category(raw, "alone"),
     )
+
+
+def _category(raw: Mapping[str, object], key: str) -> Category | None:
+    return _enum(Category, raw, key, None) if key in raw else None
+
+
+def _here(raw: Mapping[str, object]) -> Access | None:
+    return _enum(Access, raw, "here", None) if "here" in raw else None
+
+
+def _obligations(raw: Mapping[str, object]) -> tuple[str, ...]:
+    names = _get(raw, "obligations", list, [])
+    _require(all(name in OBLIGATIONS for name in names), f"`obligations` lists some of {', '.join(OBLIGATIONS)}")
+    return tuple(dict.fromkeys([*(["sandbox"] if _flag(raw, "sandbox") else []), *names]))
+
+
+def _type(text: str) -> ValueType:
+    try:
+        return value_type(text)
+    except ValueError as error:
+        raise TableError(str(error)) from error
 
 
 def _row(text: str) -> tuple[Operand, ...]:
@@ -162,12 +235,11 @@ def _row(text: str) -> tuple[Operand, ...]:
     row = []
     for word in text.split():
         suffix = word[-1] if word[-1] in "?*+" else ""
-        try:
-            kind = value_type(word.removesuffix(suffix))
-        except ValueError as error:
-            raise TableError(str(error)) from error
+        kind = _type(word.removesuffix(suffix))
         row.append(Operand(kind, least=0 if suffix in ("?", "*") else 1, is_repeated=suffix in ("*", "+")))
     _require(sum(operand.is_repeated for operand in row) <= 1, "only one operand of a row may repeat")
+    commands = [operand for operand in row if operand.kind.handling is Handling.COMMAND]
+    _require(all(operand is row[-1] and not operand.is_repeated for operand in commands), "a `command` stands last")
     return tuple(row)
 
 
@@ -177,23 +249,33 @@ def _recursion(raw: Mapping[str, object]) -> Recursion:
     return Recursion[text.upper()]
 
 
-def _prove(program: Mapping[str, Entry], raw: Mapping[str, object]) -> None:
+def _prove(tables: Tables, program: _Program) -> None:
     """Raise TableError where an example does not come out as the entry says."""
-    tables = Tables(programs=program)
+    raw, entries = program.raw, program.entries.values()
     examples = _get(raw, "examples", dict, {})
-    _require(bool(examples) or all(entry.category is Category.BLOCKED for entry in program.values()), "no `examples`")
+    _require(bool(examples) or all(entry.category is Category.BLOCKED for entry in entries), "no `examples`")
     for text, expected in examples.items():
-        reading = classify(text.split(), tables)
+        reading = classify(_split(text), tables)
         is_known = reading.entry is not None and not any(f.rule not in ASK_RULES for f in reading.findings)
         _require(is_known and reading.category == expected, f"example {text!r} is {reading.category}, not {expected}")
     for text in _get(raw, "refuses", list, []):
         _require(isinstance(text, str) and bool(text.split()), "`refuses` lists commands")
-        reading = classify(text.split(), tables)
+        reading = classify(_split(text), tables)
         is_refused = any(finding.rule not in ASK_RULES for finding in reading.findings)
         _require(
             reading.entry is not None and (is_refused or reading.category is Category.BLOCKED),
             f"{text!r} must not be understood, and is {reading.category}",
         )
+
+
+def _split(text: str) -> list[str]:
+    """Return the words of an example, with quotes and backslashes as a shell reads them."""
+    if "'" not in text and '"' not in text and "\\" not in text:
+        return text.split()
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise TableError(f"example {text!r}: {error}") from error
 
 
 def _check_keys(raw: Mapping[str, object], known: Iterable[str]) -> None:
