@@ -3,7 +3,7 @@
 The strictest part wins: every rule that fires is kept, and none of them can turn a stricter one into an allow.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -23,6 +23,7 @@ from governance.policy.paths import (
     normalise,
     work_folder,
 )
+from governance.policy.rules import OperatorRule, RuledCommand, fire
 from governance.policy.tables import load_tables
 from governance.policy.types import (
     Access,
@@ -61,6 +62,8 @@ class Policy:
     tables: Tables
     protection: Protection
     version: str
+    #: Those that have not expired.
+    rules: tuple[OperatorRule, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -71,10 +74,11 @@ def _shipped() -> tuple[Tables, Protection]:
 def build_policy(
     matrix: Mapping[tuple[Category, Maturity], Outcome] = SHIPPED_MATRIX,
     directories: Iterable[DirectoryRule] = SHIPPED_DIRECTORIES,
+    rules: Iterable[OperatorRule] = (),
 ) -> Policy:
-    """Return the policy of a matrix and directory rules over the shipped tables, which are read once a process."""
+    """Return the policy of a matrix and rules over the shipped tables, which are read once a process."""
     tables, protection = _shipped()
-    return policy_of(matrix, directories, tables, protection)
+    return policy_of(matrix, directories, tables, protection, rules)
 
 
 def policy_of(
@@ -82,17 +86,19 @@ def policy_of(
     directories: Iterable[DirectoryRule],
     tables: Tables,
     protection: Protection,
+    rules: Iterable[OperatorRule] = (),
 ) -> Policy:
     """Return the policy of exactly these parts, with its version."""
-    rules = tuple(directories)
+    roots, operators = tuple(directories), tuple(rules)
     content = {
         "engine": ENGINE,
         "matrix": sorted([str(category), str(maturity), str(row)] for (category, maturity), row in matrix.items()),
-        "directories": sorted([rule.root, str(rule.access), str(rule.least_maturity)] for rule in rules),
+        "directories": sorted([rule.root, str(rule.access), str(rule.least_maturity)] for rule in roots),
+        "rules": [rule.to_json() for rule in operators],
         "tables": tables.digest,
         "protected": protection.text,
     }
-    return Policy(dict(matrix), rules, tables, protection, sha256(content))
+    return Policy(dict(matrix), roots, tables, protection, sha256(content), operators)
 
 
 def policy_problems(policy: Policy) -> list[str]:
@@ -150,6 +156,7 @@ class _Case:
             self.judge_command(reading)
         self.judge_categories(categories)
         is_sandboxed = self.judge_code(readings)
+        self.judge_by_operators(readings)
         rules = tuple(sorted(self.rules.values(), key=lambda rule: -rule.outcome.strictness))
         outcome = rules[0].outcome
         has_network = Category.NETWORK in categories or any(reading.has_network for reading in readings)
@@ -228,6 +235,32 @@ class _Case:
             if outcome.strictness > strictest:
                 strictest = outcome.strictness
                 self.add(f"matrix:{category}:{maturity}", outcome, _MATRIX[outcome].format(maturity, category))
+
+    def judge_by_operators(self, readings: Sequence[Reading]) -> None:
+        """Add the operators' rules that fire; where grants cover the plan, its asking rows of the matrix are lifted."""
+        if not self.policy.rules:
+            return
+        commands = [
+            RuledCommand(command, (self.folder,), frozenset(reading.categories), self.objections(reading))
+            for command, reading in zip(self.question.plan.commands(), readings, strict=True)
+        ]
+        fired = fire(self.policy.rules, self.question, commands)
+        if fired.is_granted:
+            lifted = [
+                key for key, rule in self.rules.items() if key[0].startswith("matrix:") and rule.outcome is Outcome.ASK
+            ]
+            for key in lifted:
+                del self.rules[key]
+        for rule in fired.rules:
+            self.add(rule.id, rule.outcome, rule.justification)
+
+    def objections(self, reading: Reading) -> frozenset[str]:
+        """Return the ids of the rules by which this one command asks or is denied."""
+        maturity = self.question.maturity
+        rows = [
+            category for category in reading.categories if self.policy.matrix[category, maturity] is not Outcome.ALLOW
+        ]
+        return frozenset([f.rule for f in reading.findings] + [f"matrix:{category}:{maturity}" for category in rows])
 
     def judge_code(self, readings: Iterable[Reading]) -> bool:
         """Return whether a sandbox must be active; ask where the host has none, or where it cannot keep secrets."""
