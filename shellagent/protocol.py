@@ -7,6 +7,7 @@ another shape; unknown keys are passed over, so that a newer peer may say more.
 import base64
 import dataclasses
 import functools
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -230,8 +231,10 @@ class StreamTotal:
 class ExecutionReport:
     """The write-once record of one session. Durations are integer microseconds.
 
-    `exit_codes` has one entry a command of the plan; 128 + n for a signal n. `start_key` is empty for a session that
-    was refused before its start. `protections` are those that were active, `left_behind` the pids still alive.
+    `exit_codes` has one entry a command of the plan in source order, 128 + n for a signal n, None for one that did not
+    run to its end; `steps` the same for each pipeline, as `pipefail` and `!` have it. `start_key` is empty for a
+    session that was refused before its start. `protections` are those that were active, `left_behind` the pids still
+    alive.
     """
 
     id: str
@@ -240,13 +243,20 @@ class ExecutionReport:
     outcome: RunOutcome
     reason: Reason
     detail: str
-    exit_codes: tuple[int, ...]
+    exit_codes: tuple[int | None, ...]
     stdout: StreamTotal
     stderr: StreamTotal
     duration_us: int
     protections: tuple[str, ...] = ()
     left_behind: tuple[int, ...] = ()
     output: tuple[OutputSegment, ...] = ()
+    steps: tuple[int | None, ...] = ()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the plan's own exit code, which is that of the last step that ran; None where none did."""
+        codes = self.steps or self.exit_codes
+        return next((code for code in reversed(codes) if code is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +384,9 @@ def _value(where: str, annotation: Any, value: object) -> Any:
             raise ProtocolError(f"{where}: expected an object")
         inner = typing.get_args(annotation)[1]
         return value if inner is Any else {key: _value(where, inner, item) for key, item in value.items()}
+    if origin is types.UnionType:
+        inner = typing.get_args(annotation)[0]
+        return None if value is None else _value(where, inner, value)
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return decode(annotation, value)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):

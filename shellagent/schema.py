@@ -14,6 +14,7 @@ Schema = dict[str, Any]
 _PLAIN: dict[Any, Schema] = {
     str: {"type": "string"},
     int: {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
+    int | None: {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER, "nullable": True},
     bool: {"type": "boolean"},
     Any: {},
 }

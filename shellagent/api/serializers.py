@@ -224,8 +224,11 @@ class SessionSerializer(serializers.Serializer[Any]):
     approval = ApprovalSerializer()
     approval_required = serializers.BooleanField(help_text="Whether it waits for a person now.")
     approve_url = serializers.CharField(allow_null=True)
-    exit_code = serializers.IntegerField(allow_null=True)
-    exit_codes = serializers.ListField(child=serializers.IntegerField())
+    exit_code = serializers.IntegerField(allow_null=True, help_text="The plan's own.")
+    exit_codes = serializers.ListField(
+        child=serializers.IntegerField(allow_null=True),
+        help_text="One a command, in the order in which they are written; null for one that did not run to its end.",
+    )
     stdout_bytes = serializers.IntegerField(allow_null=True)
     stderr_bytes = serializers.IntegerField(allow_null=True)
     truncated = serializers.BooleanField()

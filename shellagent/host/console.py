@@ -1,10 +1,8 @@
 """What the local agent prints: lines with the time, and nothing of a command's that could act on a terminal."""
 
 import re
-import shlex
 import sys
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from shellagent.protocol import ExecutionReport
@@ -21,16 +19,15 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
-def shown_argv(argv: Sequence[str]) -> str:
-    """Return a command as one line in which control characters are written out."""
-    text = shlex.join(argv)
+def shown_command(text: str) -> str:
+    """Return a command on one line in which control characters are written out."""
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
 
 
 def shown_end(report: ExecutionReport) -> str:
     """Return how a run ended, in a few words."""
-    code = f" {report.exit_codes[-1]}" if report.exit_codes else ""
+    code = f" {report.exit_code}" if report.exit_code is not None else ""
     left = f", left behind: {', '.join(map(str, report.left_behind))}" if report.left_behind else ""
     return f"{report.outcome} ({report.reason}{code}) after {report.duration_us / 1_000_000:.3f} s{left}"
 

@@ -55,3 +55,11 @@ class RefusedError(HostError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class CommandError(HostError):
+    """One command of a plan cannot be started; the plan goes on with its `exit_code`, and the message is printed."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -100,11 +100,16 @@ def real_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
+@lru_cache(maxsize=1)
+def system_trees(tool_roots: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the real paths of the folders that every command may read: the system's programs, Python and tools."""
+    return tuple(dict.fromkeys(os.path.realpath(path) for path in (*SYSTEM_TREES, sys.base_prefix, *tool_roots)))
+
+
 def base_rules(protected: Sequence[str], tool_roots: Iterable[str] = ()) -> list[Rule]:
     """Return what every command needs: the system's programs, this Python, a few files of /etc, /proc and devices."""
     rules: list[Rule] = []
-    trees = dict.fromkeys(os.path.realpath(path) for path in (*SYSTEM_TREES, sys.base_prefix, *tool_roots))
-    for tree in trees:
+    for tree in system_trees(tuple(tool_roots)):
         rules += rules_for(tree, READ, protected)
     for name in ETC.split():
         rules += rules_for(f"/etc/{name}", AccessFS.READ_FILE | AccessFS.READ_DIR, protected)

@@ -1,20 +1,27 @@
-"""One run: keep the program's output, end it and all that it started when its time is over, and report."""
+"""One run of a plan: start its steps in turn, keep what they print, end everything when the time is over, and report.
+
+One poll loop on one thread drives all of it: the captured output, the ends of processes, what the host itself has to
+write, the deadline and orders to stop.
+"""
 
 import contextlib
+import functools
 import math
 import os
 import select
-import signal
 import subprocess
 import threading
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
+from governance.policy.plan import Join
 from shellagent import protocol
 from shellagent.host.capture import Capture
+from shellagent.host.pipeline import End, Pipeline, Running
 from shellagent.host.runner import Prepared, Runner
 from shellagent.host.tree import Tree, create_time
+from shellagent.host.writer import Writer
 from shellagent.protocol import Reason, RunOutcome
 
 READ_BYTES: Final = 64 * 1024
@@ -43,51 +50,36 @@ class Run:
         self.stdout = Capture("stdout")
         self.stderr = Capture("stderr")
         self.began = runner.clock()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.detail = ""
-        self._exit_code = 0
+        #: The first process; 0 as long as none was started.
+        self.pid = 0
+        self._steps: list[int | None] = [None] * len(prepared.plan.steps)
+        self._exit_codes: list[int | None] = [None for _ in prepared.plan.commands()]
+        self._next, self._first = 0, 0
+        self._pipeline: Pipeline | None = None
+        self._end = End(0)
         self._ended_by: Reason | None = None
         self._rung = Rung.NONE
-        self._streams: dict[int, Capture] = {}
+        self._tree = Tree(self.id)
         self._has_ended = False
         self._deadline = self.began + prepared.assignment.timeout_seconds
         self._order: tuple[Reason, float] | None = None
+        self._poll = select.poll()
+        #: What to do when a descriptor has something to say.
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._streams: dict[int, Capture] = {}
+        self._outputs: tuple[int, ...] = ()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._watch(self._wake_read, self._obey)
         self._closing = threading.Lock()
         #: Held by whoever sends output of the running command, so that no part is sent twice at once.
         self.sending = threading.Lock()
         self.is_finished = False
-        self._launch()
-
-    def _launch(self) -> None:
-        status = self.prepared.program_status
-        name = self.prepared.argv[0]
-        try:
-            if status:
-                self._exit_code = status
-                self.detail = (
-                    f"{name} was not found on this host."
-                    if status == 127
-                    else f"{self.prepared.program} is not executable."
-                )
-                return
-            self.process = self.runner.launch(self.prepared)
-        except FileNotFoundError:
-            # The program is there, so it is the interpreter in its first line that is not.
-            self._exit_code, self.detail = 127, f"{name} or its interpreter was not found on this host."
-        except PermissionError:
-            self._exit_code, self.detail = 126, f"{name} may not be executed here."
-        except OSError as error:
-            self._exit_code, self.detail = 126, f"{name} could not be started: {error.strerror}."
-
-    @property
-    def pid(self) -> int:
-        """Return the process id, 0 where nothing was started."""
-        return self.process.pid if self.process is not None else 0
+        self._open_outputs()
+        self._advance()
 
     def created_at(self) -> float:
-        """Return the process's create time as psutil gives it, 0.0 where there is none."""
-        return create_time(self.pid) if self.process is not None else 0.0
+        """Return the first process's create time as psutil gives it, 0.0 where there is none."""
+        return create_time(self.pid) if self.pid else 0.0
 
     def abort(self, reason: Reason, grace_seconds: float) -> None:
         """Ask for the end of this run, from any thread. The first order stands, but a shorter grace is taken."""
@@ -101,117 +93,201 @@ class Run:
                     os.write(self._wake_write, b"x")
 
     def finish(self, *, on_second: Callable[["Run"], None] | None = None) -> protocol.ExecutionReport:
-        """Wait for the end and report. `on_second` is called once if the command still runs after a second."""
+        """Wait for the end and report. `on_second` is called once if the plan still runs after a second."""
         try:
-            left_behind = self._attend(self.process, on_second) if self.process is not None else ()
+            self._attend(on_second)
+            left_behind = self._sweep()
             with self.sending:
                 return self._report(left_behind)
         finally:
-            self.prepared.close()
-            with self._closing, self.sending:
-                self.is_finished = True
-                os.close(self._wake_read)
-                os.close(self._wake_write)
+            self._close()
 
-    def _attend(self, process: "subprocess.Popen[bytes]", on_second: Callable[["Run"], None] | None) -> tuple[int, ...]:
-        """Read until the program has ended, then end what it left. Returns the pids that are still there."""
-        tree = Tree(process.pid, self.id)
-        with contextlib.ExitStack() as stack:
-            for pipe, capture in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
-                if pipe is not None:
-                    stack.callback(pipe.close)
-                    self._streams[pipe.fileno()] = capture
+    # The plan
+
+    def _open_outputs(self) -> None:
+        outputs = []
+        for capture in (self.stdout, self.stderr):
+            read_end, write_end = os.pipe()
+            outputs.append(write_end)
+            self._streams[read_end] = capture
+            self._watch(read_end, functools.partial(self._take, read_end))
+        self._outputs = tuple(outputs)
+
+    def _advance(self) -> None:
+        """Start what comes next, until something has to be waited for or the plan is over."""
+        while self._pipeline is None or self._pipeline.is_over:
+            if self._pipeline is not None:
+                self._note_step(self._pipeline)
+            if not self._start_next():
+                self._close_outputs()
+                self._has_ended = True
+                # From here on the deadline is that of whoever still holds a pipe.
+                self._deadline = self.runner.clock() + DRAIN_SECONDS
+                return
+
+    def _note_step(self, pipeline: Pipeline) -> None:
+        self._end = pipeline.end()
+        self._steps[self._next - 1] = self._end.exit_code
+        for running in pipeline.running:
+            if running.end is not None:
+                self._exit_codes[running.number] = running.end.exit_code
+
+    def _start_next(self) -> bool:
+        """Start the next step that the exit code so far lets run. Returns False where there is none."""
+        if self._ended_by is not None:
+            return False
+        steps = self.prepared.plan.steps
+        while self._next < len(steps):
+            step, first = steps[self._next], self._first
+            self._next += 1
+            self._first += len(step.pipeline)
+            if _UNLESS.get(step.join) is not bool(self._end.exit_code):
+                self._pipeline = Pipeline(step, first)
+                self._pipeline.start(self.runner, self.prepared, self._outputs)
+                if self._next == len(steps):
+                    self._close_outputs()
+                for running in self._pipeline.running:
+                    self._attend_to(running)
+                return True
+        return False
+
+    def _attend_to(self, running: Running) -> None:
+        process = running.process
+        if process is not None:
+            self._tree.roots.add(process.pid)
+            if not self.pid:
+                self.pid = process.pid
             ended = _exit_descriptor(process)
-            stack.callback(os.close, ended)
-            self._watch(process, tree, ended, on_second)
-            status = process.poll()
-            others = self.runner.ended(process.pid) if status is not None else self.runner.others(process.pid)
-            left_behind: tuple[int, ...] = ()
-            if tree.may_have_survivors(spare=others):
-                left_behind = tree.sweep(spare=others)
-                for descriptor, capture in self._streams.items():
-                    _drain(descriptor, capture)
-        if status is None:
-            self.detail = f"Process {process.pid} could not be killed."
-            return (process.pid, *left_behind)
-        self._exit_code = 128 - status if status < 0 else status
-        if self._ended_by is None and status < 0:
-            self._ended_by = Reason.SIGNAL
-            self.detail = f"Ended by {_signal_name(-status)}."
-        return left_behind
+            self._watch(ended, functools.partial(self._reap, running, process, ended))
+        for writer in running.writers:
+            if not writer.is_done:
+                go_on = functools.partial(self._write, running, writer, writer.descriptor)
+                self._watch(writer.descriptor, go_on, select.POLLOUT)
 
-    def _watch(
-        self,
-        process: "subprocess.Popen[bytes]",
-        tree: Tree,
-        ended: int,
-        on_second: Callable[["Run"], None] | None,
-    ) -> None:
-        """Return when the program has ended and its pipes are at their end, or the time for that is over."""
+    # The loop
+
+    def _watch(self, descriptor: int, do: Callable[[], None], event: int = select.POLLIN) -> None:
+        self._watched[descriptor] = do
+        self._poll.register(descriptor, event)
+
+    def _unwatch(self, descriptor: int) -> None:
+        del self._watched[descriptor]
+        self._poll.unregister(descriptor)
+
+    def _attend(self, on_second: Callable[["Run"], None] | None) -> None:
+        """Return when the plan is over and its pipes are at their end, or the time for that is over."""
         clock = self.runner.clock
-        poll = select.poll()
-        for descriptor in (*self._streams, ended, self._wake_read):
-            poll.register(descriptor, select.POLLIN)
-        open_streams = len(self._streams)
         live_at = self.began + LIVE_AFTER_SECONDS if on_second else math.inf
-        while not self._has_ended or open_streams:
+        while not self._has_ended or self._streams:
             now = clock()
-            if now >= self._deadline and not self._escalate(tree, now):
+            if now >= self._deadline and not self._escalate(now):
                 return
             if on_second is not None and now >= live_at:
                 live_at = math.inf
                 on_second(self)
             wait = min(self._deadline, live_at) - clock()
-            for descriptor, _event in poll.poll(max(0.0, wait * 1000 + 0.5)):
-                if descriptor in self._streams:
-                    if not _read(descriptor, self._streams[descriptor]):
-                        poll.unregister(descriptor)
-                        open_streams -= 1
-                elif descriptor == ended:
-                    poll.unregister(ended)
-                    process.wait()
-                    self._has_ended = True
-                    # From here on the deadline is that of whoever still holds a pipe.
-                    self._deadline = clock() + DRAIN_SECONDS
-                else:
-                    os.read(self._wake_read, 64)
-                    self._obey(tree)
+            for descriptor, _event in self._poll.poll(max(0.0, wait * 1000 + 0.5)):
+                # Another one's turn may have ended this one.
+                if descriptor in self._watched:
+                    self._watched[descriptor]()
 
-    def _obey(self, tree: Tree) -> None:
+    def _take(self, descriptor: int) -> None:
+        if not _read(descriptor, self._streams[descriptor]):
+            self._unwatch(descriptor)
+            del self._streams[descriptor]
+            os.close(descriptor)
+
+    def _reap(self, running: Running, process: "subprocess.Popen[bytes]", ended: int) -> None:
+        self._unwatch(ended)
+        os.close(ended)
+        running.end = End.of(process.wait())
+        self.runner.ended(process.pid)
+        self._tree.settle(process.pid, spare=self.runner.others(()))
+        self._advance()
+
+    def _write(self, running: Running, writer: Writer, descriptor: int) -> None:
+        running.go_on(writer)
+        if writer.is_done:
+            self._unwatch(descriptor)
+            self._advance()
+
+    # Ending it
+
+    def _obey(self) -> None:
         """Act on an order to abort: TERM if nothing was sent yet, else at most a nearer KILL."""
+        os.read(self._wake_read, 64)
         if self._order is None or self._has_ended:
             return
         reason, grace = self._order
         if self._rung is Rung.NONE:
             self._ended_by = reason
-            self._send_term(tree, grace)
+            self._send_term(grace)
         elif self._rung is Rung.TERM:
             self._deadline = min(self._deadline, self.runner.clock() + grace)
 
-    def _send_term(self, tree: Tree, grace: float) -> None:
+    def _send_term(self, grace: float) -> None:
         self._rung = Rung.TERM
-        tree.look()
-        tree.terminate()
+        self._tree.look()
+        self._tree.terminate()
         self._deadline = self.runner.clock() + grace
 
-    def _escalate(self, tree: Tree, now: float) -> bool:
+    def _escalate(self, now: float) -> bool:
         """Take the next rung; returns False when there is none left."""
         if self._has_ended:
             return False
         if self._rung is Rung.NONE:
             self._ended_by = Reason.TIMEOUT
-            self._send_term(tree, self.runner.grace_seconds)
+            self._send_term(self.runner.grace_seconds)
         elif self._rung is Rung.TERM:
             self._rung = Rung.KILL
-            tree.look()
-            if self.process is not None:
-                self.process.kill()
+            self._tree.look()
+            for process in self._living():
+                process.kill()
             # Those in sessions of their own may hold the pipes; waiting for them would take the whole drain.
-            tree.sweep(spare=self.runner.others(tree.root))
+            self._tree.sweep(spare=self.runner.others(self._tree.roots))
             self._deadline = now + KILL_SECONDS
         else:
             return False
         return True
+
+    def _living(self) -> list["subprocess.Popen[bytes]"]:
+        running = self._pipeline.running if self._pipeline is not None else []
+        return [item.process for item in running if item.process is not None and item.end is None]
+
+    def _sweep(self) -> tuple[int, ...]:
+        """End what the plan left. Returns the pids that are still there."""
+        unkillable = tuple(process.pid for process in self._living())
+        left_behind: tuple[int, ...] = ()
+        if self._tree.roots:
+            left_behind = self._tree.sweep(spare=self.runner.others(self._tree.roots))
+            for descriptor, capture in self._streams.items():
+                _drain(descriptor, capture)
+        if unkillable:
+            self._end = End(0, Reason.EXIT, f"Process {', '.join(map(str, unkillable))} could not be killed.")
+        return (*unkillable, *left_behind)
+
+    def _close_outputs(self) -> None:
+        for descriptor in self._outputs:
+            os.close(descriptor)
+        self._outputs = ()
+
+    def _close(self) -> None:
+        self.prepared.close()
+        self._close_outputs()
+        for running in self._pipeline.running if self._pipeline is not None else ():
+            for writer in running.writers:
+                self._watched.pop(writer.descriptor, None)
+                writer.close()
+        with self._closing, self.sending:
+            self.is_finished = True
+            self._watched.pop(self._wake_read)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        for descriptor in self._watched:
+            os.close(descriptor)
+        self._watched.clear()
+
+    # The result
 
     def _report(self, left_behind: tuple[int, ...]) -> protocol.ExecutionReport:
         outcome, reason = self._verdict()
@@ -222,8 +298,9 @@ class Run:
             digest=assignment.digest,
             outcome=outcome,
             reason=reason,
-            detail=self.detail,
-            exit_codes=(self._exit_code,),
+            detail=self._end.detail,
+            exit_codes=tuple(self._exit_codes),
+            steps=tuple(self._steps),
             stdout=self.stdout.totals(),
             stderr=self.stderr.totals(),
             duration_us=int((self.runner.clock() - self.began) * 1_000_000),
@@ -233,18 +310,18 @@ class Run:
         )
 
     def _verdict(self) -> tuple[RunOutcome, Reason]:
-        if self.process is None:
-            return RunOutcome.FAILED, Reason.NOT_FOUND if self._exit_code == 127 else Reason.EXIT
         if self._ended_by is Reason.TIMEOUT:
             return RunOutcome.TIMED_OUT, Reason.TIMEOUT
-        if self._ended_by is Reason.SIGNAL:
-            return RunOutcome.FAILED, Reason.SIGNAL
         if self._ended_by is not None:
             return RunOutcome.ABORTED, self._ended_by
-        return (RunOutcome.FAILED if self._exit_code else RunOutcome.SUCCEEDED), Reason.EXIT
+        return (RunOutcome.FAILED if self._end.exit_code else RunOutcome.SUCCEEDED), self._end.reason
 
 
-def _exit_descriptor(process: Any) -> int:
+#: Whether the exit code so far must not be (True), or must be (False), other than 0 for a step to run.
+_UNLESS: Final = {Join.AND: True, Join.OR: False}
+
+
+def _exit_descriptor(process: "subprocess.Popen[bytes]") -> int:
     """Return a descriptor that becomes readable when the process has ended."""
     if hasattr(os, "pidfd_open"):
         return os.pidfd_open(process.pid)
@@ -275,10 +352,3 @@ def _drain(descriptor: int, capture: Capture) -> None:
     for _ in range(64):
         if not _read(descriptor, capture):
             return
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -115,6 +115,7 @@ def build_loop(state: StateFolder, enrolment: Enrolment, client: Client, *, scra
         user=known.user,
         sandbox=sandbox,
         protected=known.protected,
+        home=known.home,
         path=search_path(enrolment.path),
     )
     boot = boot_id()

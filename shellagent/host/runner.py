@@ -6,15 +6,21 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from governance.policy.plan import Plan
+from governance.policy.paths import Protection, load_protection
+from governance.policy.plan import Plan, Word
+from governance.policy.types import Facts
 from shellagent import protocol
 from shellagent.host import environment
+from shellagent.host.builtin import Place
 from shellagent.host.errors import RefusedError
+from shellagent.host.folder import Folder
+from shellagent.host.grants import real_paths, system_trees
+from shellagent.host.reach import Reach
 from shellagent.host.sandbox import Confinement, Sandbox
 from shellagent.protocol import Assignment, Reason
 
@@ -22,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 10.0
 OOM_SCORE: Final = b"500"
+MOST_COMMANDS: Final = 32
 
 Spawner = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -31,21 +38,14 @@ class Prepared:
     """An assignment that may be started: everything checked, the working directory open."""
 
     assignment: Assignment
-    argv: tuple[str, ...]
-    program: str
-    #: 0, or the exit code that says why the program cannot be started.
-    program_status: int
-    directory: str
-    directory_fd: int
+    plan: Plan
+    place: Place
     env: dict[str, str]
-    temporary: Path
     confinement: Confinement
 
     def close(self) -> None:
-        """Let the working directory go."""
-        if self.directory_fd >= 0:
-            os.close(self.directory_fd)
-            self.directory_fd = -1
+        """Let the folder that the plan is in go."""
+        self.place.folder.close()
 
 
 @dataclass
@@ -57,6 +57,9 @@ class Runner:
     user: str
     sandbox: Sandbox
     protected: tuple[str, ...] = ()
+    #: What `~` and `$HOME` stand for, as this host reports it; a program's own HOME is the scratch folder.
+    home: str = field(default_factory=lambda: os.path.expanduser("~"))
+    protection: Protection = field(default_factory=load_protection)
     path: tuple[str, ...] = field(default_factory=environment.search_path)
     grace_seconds: float = GRACE_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -66,16 +69,16 @@ class Runner:
     _spawning: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._system = system_trees(self.sandbox.tool_roots)
 
     def close(self) -> None:
         """Let go of what all runs share."""
-        os.close(self._nothing)
+        os.close(self.nothing)
 
     def prepare(self, assignment: Assignment, temporary: Path) -> Prepared:
         """Check an assignment against this host. Raises RefusedError with its reason; nothing has happened then."""
-        argv = self._checked_argv(assignment)
-        wanted = assignment.working_directory or self.scratch
+        plan = self._checked_plan(assignment)
         protected = tuple(dict.fromkeys((*self.protected, *assignment.protected)))
         confinement = self.sandbox.confinement(
             grants=assignment.grants, obligations=assignment.obligations, protected=protected, temporary=temporary
@@ -83,16 +86,14 @@ class Runner:
         env = environment.build(
             assignment.id, assignment.env, path=self.path, home=self.scratch, temporary=str(temporary), user=self.user
         )
-        descriptor, directory = environment.open_directory(wanted)
-        try:
-            self._check_directory(directory, assignment, protected)
-            program, status = environment.find_program(argv[0], path=self.path, directory=directory)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return Prepared(assignment, argv, program, status, directory, descriptor, env, temporary, confinement)
+        reach = self._reach(assignment, protected)
+        folder = Folder.open(assignment.working_directory or self.scratch)
+        if reason := reach.refusal_to_enter(folder.real):
+            folder.close()
+            raise RefusedError(Reason.HOST_CEILING, reason)
+        return Prepared(assignment, plan, Place(folder, self.home, self.user, reach), env, confinement)
 
-    def _checked_argv(self, assignment: Assignment) -> tuple[str, ...]:
+    def _checked_plan(self, assignment: Assignment) -> Plan:
         try:
             plan = Plan.from_json(assignment.plan)
         except ValueError as error:
@@ -110,61 +111,66 @@ class Runner:
             raise RefusedError(Reason.SPEC_MISMATCH, "What was sent is not what was decided: the digests differ.")
         if not 1 <= assignment.timeout_seconds <= 300:
             raise RefusedError(Reason.SPEC_MISMATCH, "The timeout is not between 1 and 300 seconds.")
-        commands = list(plan.commands())
-        if len(commands) != 1:
-            raise RefusedError(
-                Reason.SPEC_MISMATCH, "This version of the local agent runs one simple command at a time."
-            )
-        argv = tuple(word.literal or "" for word in commands[0].argv)
-        if any("\0" in word for word in argv):
-            raise RefusedError(Reason.SPEC_MISMATCH, "An argument holds a NUL byte.")
-        return argv
+        if sum(1 for _ in plan.commands()) > MOST_COMMANDS:
+            raise RefusedError(Reason.SPEC_MISMATCH, f"The plan has more than {MOST_COMMANDS} commands.")
+        if any("\0" in part.text for word in _words(plan) for part in word.parts):
+            raise RefusedError(Reason.SPEC_MISMATCH, "A word of the plan holds a NUL byte.")
+        return plan
 
-    def _check_directory(self, directory: str, assignment: Assignment, protected: tuple[str, ...]) -> None:
-        if any(environment.is_within(directory, os.path.realpath(path)) for path in protected):
-            raise RefusedError(Reason.HOST_CEILING, f"The working directory {directory} is protected on this host.")
-        roots = [os.path.realpath(grant.path) for grant in assignment.grants] + [os.path.realpath(self.scratch)]
-        if not any(environment.is_within(directory, root) for root in roots):
-            raise RefusedError(
-                Reason.HOST_CEILING, f"The working directory {directory} is outside the folders that were granted."
-            )
+    def _reach(self, assignment: Assignment, protected: tuple[str, ...]) -> Reach:
+        if self.protection.problem:
+            raise RefusedError(Reason.HOST_CEILING, f"The protected paths are not known: {self.protection.problem}.")
+        return Reach.of(
+            assignment.grants,
+            tuple(os.path.realpath(grant.path) for grant in assignment.grants),
+            scratch=os.path.realpath(self.scratch),
+            system=self._system,
+            protection=self.protection,
+            facts=Facts(self.home, self.user, self.scratch, protected=real_paths(protected)),
+        )
 
-    def launch(self, prepared: Prepared) -> "subprocess.Popen[bytes]":
-        """Start the program, confined. Raises OSError where the system cannot."""
-
-        def confined() -> "subprocess.Popen[bytes]":
-            return self.spawn(
-                prepared.argv,
-                executable=prepared.program,
-                cwd=f"/proc/self/fd/{prepared.directory_fd}" if _HAS_PROC else prepared.directory,
+    def launch(
+        self, prepared: Prepared, program: str, argv: Sequence[str], files: Sequence[int]
+    ) -> "subprocess.Popen[bytes]":
+        """Start a program with `files` as its 0, 1 and 2. Raises OSError where the system cannot."""
+        folder = prepared.place.folder
+        # Held so that nobody who looks for orphans takes a new child for one before it is listed here.
+        with self._spawning:
+            process = self.spawn(
+                argv,
+                executable=program,
+                cwd=f"/proc/self/fd/{folder.descriptor}" if _HAS_PROC else folder.real,
                 env=prepared.env,
-                stdin=self._nothing,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
+                stdin=files[0],
+                stdout=files[1],
+                stderr=files[2],
                 close_fds=True,
                 start_new_session=True,
                 umask=0o077,
             )
-
-        # Held so that nobody who looks for orphans takes a new child for one before it is listed here.
-        with self._spawning:
-            process = prepared.confinement.spawn(confined)
             self.roots.add(process.pid)
-        with contextlib.suppress(OSError), open(f"/proc/{process.pid}/oom_score_adj", "wb", buffering=0) as file:
-            file.write(OOM_SCORE)
         return process
 
-    def ended(self, pid: int) -> set[int]:
-        """Forget a root that was waited for, and return the roots of the other runs."""
+    def offer_to_oom_killer(self, pid: int) -> None:
+        """Let the kernel take this process before the local agent's own. A confined thread could not write this."""
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
+            file.write(OOM_SCORE)
+
+    def ended(self, pid: int) -> None:
+        """Forget a root that was waited for."""
         with self._spawning:
             self.roots.discard(pid)
-            return set(self.roots)
 
-    def others(self, pid: int) -> set[int]:
-        """Return the roots of all runs but one."""
+    def others(self, own: Iterable[int]) -> set[int]:
+        """Return the roots of the other runs."""
         with self._spawning:
-            return self.roots - {pid}
+            return self.roots.difference(own)
+
+
+def _words(plan: Plan) -> Iterator[Word]:
+    for command in plan.commands():
+        yield from command.argv
+        yield from (redirect.target for redirect in command.redirects if isinstance(redirect.target, Word))
 
 
 _HAS_PROC: Final = os.path.isdir("/proc/self/fd")

@@ -247,7 +247,7 @@ class Sessions:
 
     def _run_to_end(self, item: _Claimed) -> ExecutionReport:
         session_id = item.assignment.id
-        self.say(f"run {session_id}: {console.shown_argv(item.prepared.argv)}")
+        self.say(f"run {session_id}: {console.shown_command(item.prepared.plan.source())}")
         run = Run(self.runner, item.prepared, item.start_key)
         with self._lock:
             self.runs[session_id] = run

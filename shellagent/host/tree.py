@@ -65,19 +65,20 @@ def own_children() -> list[int]:
 
 @dataclass
 class Tree:
-    """The processes of one session. `root` leads its own group and session."""
+    """The processes of one session. Each of its `roots` leads its own group and session."""
 
-    root: int
     session_id: str
-    #: Whether a sweep ends the root too; otherwise its parent, who must wait for it, does that.
-    includes_root: bool = False
+    roots: set[int] = field(default_factory=set)
+    #: Whether a sweep ends the roots too; otherwise their parent, who must wait for them, does that.
+    includes_roots: bool = False
     _seen: dict[int, psutil.Process] = field(default_factory=dict, init=False, repr=False)
 
     def look(self) -> None:
         """Remember who is in the tree now: a child whose parent dies later can then still be found."""
-        with contextlib.suppress(psutil.Error):
-            for process in psutil.Process(self.root).children(recursive=True):
-                self._seen.setdefault(process.pid, process)
+        for root in self.roots:
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(root).children(recursive=True):
+                    self._seen.setdefault(process.pid, process)
 
     def remember(self, pids: Iterable[int]) -> None:
         """Count these processes to the tree."""
@@ -86,16 +87,24 @@ class Tree:
                 self._seen.setdefault(pid, psutil.Process(pid))
 
     def terminate(self) -> None:
-        """Send TERM to the group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.root, signal.SIGTERM)
+        """Send TERM to the groups."""
+        for root in self.roots:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(root, signal.SIGTERM)
 
-    def may_have_survivors(self, *, spare: set[int]) -> bool:
-        """Return, cheaply, once the root was reaped, whether anything may be left. `spare` are others' roots."""
+    def settle(self, root: int, *, spare: set[int]) -> None:
+        """Forget a root that was reaped, as its number may soon be a stranger's; unless it left something."""
+        if self._may_have_survivors(root, spare):
+            self.survivors(spare=spare)
+        else:
+            self.roots.discard(root)
+
+    def _may_have_survivors(self, root: int, spare: set[int]) -> bool:
+        """Return, cheaply, whether a root that was reaped may have left anything."""
         if self._seen or not spare.issuperset(own_children()):
             return True
         try:
-            os.killpg(self.root, 0)
+            os.killpg(root, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
@@ -103,7 +112,7 @@ class Tree:
         return True
 
     def survivors(self, *, spare: set[int]) -> list[psutil.Process]:
-        """Return the living processes of the session besides its root. `spare` are never among them."""
+        """Return the living processes of the session besides its roots. `spare` are never among them."""
         found = dict(self._seen)
         for process in list(found.values()):
             with contextlib.suppress(psutil.Error):
@@ -114,7 +123,7 @@ class Tree:
             if pid not in found:
                 with contextlib.suppress(psutil.Error):
                     found[pid] = psutil.Process(pid)
-        for pid in (os.getpid(), *spare, *(() if self.includes_root else (self.root,))):
+        for pid in (os.getpid(), *spare, *(() if self.includes_roots else self.roots)):
             found.pop(pid, None)
         self._seen = {pid: process for pid, process in found.items() if _is_alive(process)}
         return list(self._seen.values())
@@ -136,7 +145,7 @@ class Tree:
 
     def _is_kin(self, pid: int) -> bool:
         try:
-            return os.getsid(pid) == self.root or os.getpgid(pid) == self.root
+            return os.getsid(pid) in self.roots or os.getpgid(pid) in self.roots
         except OSError:
             return False
 
@@ -177,6 +186,6 @@ def end_survivors(session_id: str, pid: int, began: float) -> tuple[int, ...]:
     """
     now_there = create_time(pid) if pid else 0.0
     is_stranger = now_there > 0 and abs(now_there - began) > CLOCK_TICK_SECONDS
-    tree = Tree(-1 if is_stranger or not pid else pid, session_id, includes_root=True)
+    tree = Tree(session_id, set() if is_stranger or not pid else {pid}, includes_roots=True)
     tree.remember(process.pid for process in psutil.process_iter() if marked_session(process.pid) == session_id)
     return tree.sweep(spare=set())

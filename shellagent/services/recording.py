@@ -142,6 +142,7 @@ def _ended(
         "record": digest,
         "reason": str(report.reason),
         "exit_codes": list(report.exit_codes),
+        "steps": list(report.steps),
         "duration_us": report.duration_us,
         "stdout_bytes": report.stdout.total_bytes,
         "stdout_sha256": report.stdout.sha256,
@@ -155,7 +156,7 @@ def _ended(
         "finished_at": now,
         "termination_reason": report.reason.value,
         "termination_detail": report.detail,
-        "exit_code": report.exit_codes[-1] if report.exit_codes else None,
+        "exit_code": report.exit_code,
     }
     return Move(session.pk, Status(report.outcome.value), data, columns, _SOURCES[report.outcome])
 

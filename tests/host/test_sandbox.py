@@ -34,7 +34,8 @@ def perform(sandboxed: Sandbox, runner: Runner, tmp_path: Path) -> Perform:
     def run(script: str, *grants: PathGrant, obligations: tuple[str, ...] = ()) -> tuple[int, str]:
         wanted = assignment("/bin/sh", "-c", script, grants=grants, obligations=obligations)
         report: ExecutionReport = Run(runner, runner.prepare(wanted, temporary), "k").finish()
-        return report.exit_codes[0], b"".join(item.content() for item in report.output).decode()
+        assert report.exit_code is not None
+        return report.exit_code, b"".join(item.content() for item in report.output).decode()
 
     return run
 

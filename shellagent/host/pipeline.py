@@ -1,0 +1,204 @@
+"""Starting one pipeline of a plan: its words are filled in, its pipes and files are opened, its programs are started.
+
+No shell is anywhere in this. The commands of a pipeline enter the plan's sandbox together, on one thread.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from governance.policy.plan import Command, Step
+from shellagent.host import environment
+from shellagent.host.builtin import BUILTINS, Place
+from shellagent.host.errors import CommandError
+from shellagent.host.globbing import Expander
+from shellagent.host.reach import shown
+from shellagent.host.redirects import OWN_DESCRIPTORS, open_target
+from shellagent.host.runner import Prepared, Runner
+from shellagent.host.writer import Writer
+from shellagent.protocol import Reason
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+#: What a shell reports of a program that was not found, and of one that may not be executed.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a command ended. `detail` is a sentence where the exit code alone does not say it."""
+
+    exit_code: int
+    reason: Reason = Reason.EXIT
+    detail: str = ""
+
+    @classmethod
+    def of(cls, status: int) -> "End":
+        """Return the end of a process by what its parent was told: negative for a signal."""
+        if status >= 0:
+            return cls(status)
+        return cls(128 - status, Reason.SIGNAL, f"Ended by {_signal_name(-status)}.")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass(slots=True)
+class Running:
+    """One command of the pipeline. `number` is its place in the plan; `process` is None where none was started."""
+
+    number: int
+    command: Command
+    #: The host's descriptors that the command has as its 0, 1 and 2.
+    files: list[int]
+    argv: list[str] = field(default_factory=list)
+    program: str = ""
+    process: "subprocess.Popen[bytes] | None" = None
+    end: End | None = None
+    writers: list[Writer] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether it has ended and all that the host writes for it is written."""
+        return self.end is not None and all(writer.is_done for writer in self.writers)
+
+    def say(self, message: str) -> None:
+        """Print a message of the host's own where the command would print its own."""
+        self.writers.append(Writer.begin(self.files[STDERR], f"{message}\n".encode(errors="backslashreplace")))
+
+    def fail(self, exit_code: int, message: str, detail: str = "") -> None:
+        """End it before it was started."""
+        reason = Reason.NOT_FOUND if exit_code == NOT_FOUND else Reason.EXIT
+        self.end = End(exit_code, reason, detail)
+        self.say(message)
+
+    def go_on(self, writer: Writer) -> None:
+        """Write what there is room for; that nobody reads what a builtin prints is its end."""
+        writer.go_on()
+        if writer.error == errno.EPIPE and self.process is None and writer is self.writers[0]:
+            self.end = End.of(-signal.SIGPIPE)
+
+
+class Pipeline:
+    """The commands of one step while they run."""
+
+    def __init__(self, step: Step, first: int) -> None:
+        self.step = step
+        self.running = [Running(first + number, command, []) for number, command in enumerate(step.pipeline)]
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether every command has ended."""
+        return all(command.is_over for command in self.running)
+
+    def end(self) -> End:
+        """Return the pipeline's end as `pipefail` has it: that of the last command that did not succeed."""
+        ends = [command.end for command in self.running if command.end is not None]
+        end = next((end for end in reversed(ends) if end.exit_code), End(0))
+        if self.step.is_negated:
+            return End(0 if end.exit_code else 1)
+        return end
+
+    def start(self, runner: Runner, prepared: Prepared, outputs: Sequence[int]) -> None:
+        """Start every command; one that cannot be started has its end at once. `outputs` are the plan's 1 and 2."""
+        opened: list[int] = []
+        try:
+            self._connect(runner.nothing, outputs, opened)
+            for command in self.running:
+                self._prepare(command, prepared.place, runner, opened)
+            ready = [command for command in self.running if command.end is None]
+            if ready:
+                prepared.confinement.spawn(lambda: _spawn_all(ready, runner, prepared))
+            for command in ready:
+                if command.process is not None:
+                    runner.offer_to_oom_killer(command.process.pid)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _connect(self, nothing: int, outputs: Sequence[int], opened: list[int]) -> None:
+        source = nothing
+        for command in self.running[:-1]:
+            read_end, write_end = os.pipe()
+            opened += (read_end, write_end)
+            command.files = [source, write_end, outputs[1]]
+            source = read_end
+        self.running[-1].files = [source, *outputs]
+
+    def _prepare(self, running: Running, place: Place, runner: Runner, opened: list[int]) -> None:
+        """Fill in the words, open the files, then find the program: in the order in which a shell does it."""
+        words = Expander(place.folder, place.reach, place.variables())
+        try:
+            running.argv = [text for word in running.command.argv for text in words.expand(word)]
+            _redirect(running, words, opened)
+            name = running.argv[0]
+            if name in BUILTINS:
+                self._do(running, name, place)
+                return
+            running.program, status = environment.find_program(name, path=runner.path, directory=place.folder.real)
+        except CommandError as error:
+            running.fail(error.exit_code, str(error), str(error))
+            return
+        if status == NOT_FOUND:
+            running.fail(status, f"{shown(name)}: not found", f"{shown(name)} was not found on this host.")
+        elif status:
+            program = shown(running.program)
+            running.fail(status, f"{program}: not executable", f"{program} is not executable.")
+
+    def _do(self, running: Running, name: str, place: Place) -> None:
+        result = BUILTINS[name](running.argv[1:], place)
+        running.end = End(result.exit_code)
+        if result.folder is not None and len(self.running) == 1:
+            place.enter(result.folder)
+        elif result.folder is not None:
+            # As in a shell, where each command of a pipeline has its own working directory.
+            result.folder.close()
+        if result.output:
+            writer = Writer.begin(running.files[STDOUT], result.output)
+            running.writers.append(writer)
+            if writer.error:
+                running.fail(1, f"{name}: {os.strerror(writer.error)}")
+
+
+def _redirect(running: Running, words: Expander, opened: list[int]) -> None:
+    files = running.files
+    for redirect in running.command.redirects:
+        if isinstance(redirect.target, int):
+            files[redirect.descriptor] = files[redirect.target]
+            continue
+        targets = words.expand(redirect.target)
+        if len(targets) != 1:
+            raise CommandError(1, f"{shown(redirect.target.source())} stands for more than one file")
+        own = OWN_DESCRIPTORS.get(targets[0])
+        if own is None:
+            descriptor = open_target(targets[0], redirect.mode, words.folder, words.reach)
+            opened.append(descriptor)
+        else:
+            descriptor = files[own]
+        files[redirect.descriptor] = descriptor
+
+
+def _spawn_all(commands: Iterable[Running], runner: Runner, prepared: Prepared) -> None:
+    for command in commands:
+        _spawn(command, runner, prepared)
+
+
+def _spawn(running: Running, runner: Runner, prepared: Prepared) -> None:
+    name = shown(running.argv[0])
+    try:
+        running.process = runner.launch(prepared, running.program, running.argv, running.files)
+    except FileNotFoundError:
+        # The program is there, so it is the interpreter in its first line that is not.
+        detail = f"{name} or its interpreter was not found on this host."
+        running.fail(NOT_FOUND, f"{name}: not found, or its interpreter", detail)
+    except PermissionError:
+        running.fail(NOT_EXECUTABLE, f"{name}: may not be executed", f"{name} may not be executed here.")
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        running.fail(NOT_EXECUTABLE, f"{name}: {said}", f"{name} could not be started: {said}.")
