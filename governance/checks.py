@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name for it
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 
-from governance.models import MatrixRow
-from governance.policies import current_policy
-from governance.policy.decide import policy_problems
+from governance.models import PolicyRule, PolicyVersion
+from governance.policies import stored_policy
+from governance.policy.decide import Policy, policy_problems
+from governance.policy.proving import example_problems
+from governance.policy.types import Outcome
 
 
 @register(Tags.database)
@@ -20,12 +22,32 @@ def policy_is_sound(databases: Sequence[str] | None = None, **_kwargs: Any) -> l
     if DEFAULT_DB_ALIAS not in (databases or []):
         return []
     try:
-        if MatrixRow._meta.db_table not in connection.introspection.table_names():
+        # Not before the newest of these tables is there: `migrate` makes them, and runs this check first.
+        tables = connection.introspection.table_names()
+        if not {PolicyRule._meta.db_table, PolicyVersion._meta.db_table} <= set(tables):
             return []
-        problems = policy_problems(current_policy())
+        policy = stored_policy()
+        rows = list(PolicyRule.objects.all())
     except DatabaseError as error:
         return [Error(f"The rules could not be read: {error}", id="governance.E002")]
-    return [
+    found: list[CheckMessage] = [
         Error(problem, hint="Mend the file it names, or edit the matrix in the admin.", id="governance.E001")
-        for problem in problems
+        for problem in policy_problems(policy)
     ]
+    return found + [message for row in rows if (message := _rule_message(row, policy)) is not None]
+
+
+def _rule_message(row: PolicyRule, policy: Policy) -> CheckMessage | None:
+    """Return what is wrong with an operator's rule. One that cannot be read never allows anything."""
+    where = f"The operator's rule {row.name!r} (number {row.pk})"
+    try:
+        rule = row.value()
+    except ValueError as error:
+        what = "It allows nothing." if row.outcome == Outcome.ALLOW else "Until then it is about every command."
+        return Error(f"{where} cannot be read: {error} {what}", hint="Mend it in the admin.", id="governance.E003")
+    problems = example_problems(rule, row.examples, row.refuses, policy)
+    if not problems:
+        return None
+    text, why = problems[0]
+    hint = "The tables read it in another way than when the rule was saved. Look at the rule in the admin."
+    return Warning(f"{where} has an example that fails, {text!r}: {why}", hint=hint, id="governance.W001")

@@ -1,9 +1,15 @@
 """Agents, their keys, and the rules that a person edits."""
 
+import json
+import zlib
+from datetime import UTC
+from typing import Any
+
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
 
+from governance.policy.rules import EVERYBODY, OperatorRule, Pattern, Scope
 from governance.policy.types import Access, Category, Maturity, Outcome
 
 MATURITY_CHOICES = [(level.value, level.value.title()) for level in Maturity]
@@ -90,6 +96,102 @@ class DirectoryRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.root}: {self.access} from {self.least_maturity}"
+
+
+class PolicyRule(models.Model):
+    """A rule that an operator added to the tables and the matrix. One that allows is a grant, and expires."""
+
+    name = models.CharField(max_length=80, unique=True, help_text="What people call it.")
+    tokens = models.CharField(
+        "words",
+        max_length=500,
+        help_text="The words that a command starts with, as in: git push|fetch origin. A bar stands between words of "
+        "which any will do; a word with a blank or a bar stands in single quotes.",
+    )
+    is_whole = models.BooleanField("nothing may follow", default=False)
+    outcome = models.CharField(max_length=5, choices=[(item.value, item.value) for item in Outcome])
+    justification = models.CharField(max_length=300, help_text="Why, in one sentence: agents and approvers read it.")
+    agents = models.JSONField(default=list, blank=True)
+    hosts = models.JSONField(default=list, blank=True)
+    least_maturity = models.CharField("from maturity", max_length=12, choices=MATURITY_CHOICES, blank=True)
+    most_maturity = models.CharField("up to maturity", max_length=12, choices=MATURITY_CHOICES, blank=True)
+    directories = models.JSONField(default=list, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="A rule that allows must expire.")
+    examples = models.JSONField(default=list)
+    refuses = models.JSONField(default=list)
+    #: Who saved it last, as text that outlives the person.
+    author = models.CharField(max_length=200, blank=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "operator's rule"
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(outcome=Outcome.ALLOW.value) | models.Q(expires_at__isnull=False),
+                name="rule_that_allows_expires",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def value(self) -> OperatorRule:
+        """Return the rule as the engine takes it. Raises ValueError for a row that was not saved by its form."""
+        return OperatorRule(
+            str(self.pk or "new"),
+            self.name,
+            Pattern.read(self.tokens, is_whole=self.is_whole),
+            Outcome(self.outcome),
+            self.justification,
+            Scope.from_json(
+                {
+                    "agents": self.agents,
+                    "hosts": self.hosts,
+                    "least_maturity": self.least_maturity,
+                    "most_maturity": self.most_maturity,
+                    "directories": self.directories,
+                }
+            ),
+            f"{self.expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if self.expires_at else "",
+        )
+
+    def value_or_strict(self) -> OperatorRule | None:
+        """Return the rule as the engine takes it. One that cannot be read allows nothing, or is about every command."""
+        try:
+            return self.value()
+        except ValueError as error:
+            if self.outcome == Outcome.ALLOW:
+                return None
+            outcome = Outcome.ASK if self.outcome == Outcome.ASK else Outcome.DENY
+            why = f"This rule cannot be read ({error}), so it is about every command."
+            return OperatorRule(str(self.pk), self.name, Pattern(()), outcome, why, EVERYBODY)
+
+
+class PolicyVersion(models.Model):
+    """What a policy was made of: written when it is first in force, so that an old explanation can be rebuilt."""
+
+    version = models.CharField(max_length=64, unique=True)
+    engine = models.PositiveIntegerField()
+    #: JSON, compressed: `policy.content` says what is in it.
+    content = models.BinaryField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.version[:12]
+
+    @staticmethod
+    def packed(content: object) -> bytes:
+        """Return the bytes that are stored."""
+        return zlib.compress(json.dumps(content, sort_keys=True).encode())
+
+    def unpacked(self) -> dict[str, Any]:
+        """Return the content."""
+        return dict(json.loads(zlib.decompress(bytes(self.content))))
 
 
 class PolicyGeneration(models.Model):

@@ -1,30 +1,61 @@
 """The policy in force: the rows a person edits and the shipped tables, as one frozen value kept in memory."""
 
 import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
 
-from governance.models import DirectoryRow, MatrixRow, PolicyGeneration
-from governance.policy.decide import Policy, build_policy
+from governance.models import DirectoryRow, MatrixRow, PolicyGeneration, PolicyRule, PolicyVersion
+from governance.policy.content import content_of, table_files
+from governance.policy.decide import ENGINE, Policy, build_policy
 from governance.policy.types import Access, Category, DirectoryRule, Maturity, Outcome
 
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The policy that this process holds, and until when it is the one in force."""
+
+    database: str
+    generation: int
+    #: When the next rule expires.
+    until: datetime | None
+    policy: Policy
+
+    def is_of(self, database: str, generation: int, now: datetime) -> bool:
+        return (self.database, self.generation) == (database, generation) and (self.until is None or now < self.until)
+
+
 _lock = threading.Lock()
-_kept: tuple[str, int, Policy] | None = None
+_kept: _Kept | None = None
+#: What this process has seen in the table of versions, as (database, version).
+_known: Final[set[tuple[str, str]]] = set()
 
 
 def current_policy() -> Policy:
-    """Return the policy in force, read again whenever a rule has changed. One small query when nothing has."""
+    """Return the policy in force, read again whenever a rule has changed or expired. One small query when none has."""
     global _kept  # noqa: PLW0603  (a cache of one value, guarded by its generation)
     database = str(connection.settings_dict["NAME"])
-    generation = _generation()
+    generation, now = _generation(), timezone.now()
     kept = _kept
-    if kept and kept[:2] == (database, generation):
-        return kept[2]
-    with transaction.atomic():
-        generation = _generation()
-        policy = _read()
-    with _lock:
-        _kept = (database, generation, policy)
+    if kept is None or not kept.is_of(database, generation, now):
+        with transaction.atomic():
+            generation = _generation()
+            policy, until = _read(now)
+        kept = _Kept(database, generation, until, policy)
+        with _lock:
+            _kept = kept
+    if (database, kept.policy.version) not in _known:
+        _keep_version(database, kept.policy, now)
+    return kept.policy
+
+
+def stored_policy() -> Policy:
+    """Return the policy that the rows make now, and keep nothing: for looking at changes that may be taken back."""
+    policy, _until = _read(timezone.now())
     return policy
 
 
@@ -43,10 +74,24 @@ def _generation() -> int:
     return int(row[0]) if row else 0
 
 
-def _read() -> Policy:
+def _read(now: datetime) -> tuple[Policy, datetime | None]:
+    """Return the policy of the rows, without rules that have expired, and when the next one expires."""
     matrix = {(Category(row.category), Maturity(row.maturity)): Outcome(row.outcome) for row in MatrixRow.objects.all()}
     directories = tuple(
         DirectoryRule(row.root, Access(row.access), Maturity(row.least_maturity))
         for row in DirectoryRow.objects.order_by("root")
     )
-    return build_policy(matrix, directories)
+    rows = list(PolicyRule.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now)).order_by("id"))
+    rules = [rule for row in rows if (rule := row.value_or_strict()) is not None]
+    until = min((row.expires_at for row in rows if row.expires_at), default=None)
+    return build_policy(matrix, directories, rules), until
+
+
+def _keep_version(database: str, policy: Policy, now: datetime) -> None:
+    """Write what the policy was made of, once; it counts as written only when the caller's transaction has ended."""
+    if not PolicyVersion.objects.filter(version=policy.version).exists():
+        content = PolicyVersion.packed(content_of(policy, table_files()))
+        row = PolicyVersion(version=policy.version, engine=ENGINE, content=content, created_at=now)
+        # Another process may be writing the same row.
+        PolicyVersion.objects.bulk_create([row], ignore_conflicts=True)
+    transaction.on_commit(lambda: _known.add((database, policy.version)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -11,9 +12,11 @@ from audit.tags import Tag
 from audit.trail import Event, Party, record
 from governance import keys
 from governance.errors import ConflictError, InvalidError
-from governance.models import Agent, AgentKey, DirectoryRow, MatrixRow
+from governance.models import Agent, AgentKey, DirectoryRow, MatrixRow, PolicyRule
 from governance.policies import policy_changed
 from governance.policy.types import Maturity
+
+RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule
 
 
 def agent_party(agent: Agent) -> Party:
@@ -88,9 +91,11 @@ def key_revoke(*, key: AgentKey, actor: Party) -> None:
 
 
 @transaction.atomic
-def rule_save(*, row: MatrixRow | DirectoryRow, actor: Party) -> None:
+def rule_save(*, row: RuleRow, actor: Party) -> None:
     """Save a rule, tell every process, and write what was before and after."""
     before = type(row).objects.filter(pk=row.pk).first() if row.pk else None
+    if isinstance(row, PolicyRule):
+        row.author = actor.label
     row.full_clean()
     row.save()
     policy_changed()
@@ -99,7 +104,7 @@ def rule_save(*, row: MatrixRow | DirectoryRow, actor: Party) -> None:
 
 
 @transaction.atomic
-def rule_delete(*, row: MatrixRow | DirectoryRow, actor: Party) -> None:
+def rule_delete(*, row: RuleRow, actor: Party) -> None:
     """Remove a rule, tell every process, and write what was before. A missing matrix cell denies."""
     party, before = _rule_party(row), _columns(row)
     row.delete()
@@ -113,11 +118,11 @@ def _reason(text: str) -> str:
     return text.strip()
 
 
-def _rule_party(row: MatrixRow | DirectoryRow) -> Party:
+def _rule_party(row: RuleRow) -> Party:
     return Party("rule", f"{row._meta.model_name}:{row.pk}", str(row))
 
 
-def _columns(row: MatrixRow | DirectoryRow | None) -> Mapping[str, str] | None:
+def _columns(row: RuleRow | None) -> Mapping[str, str] | None:
     if row is None:
         return None
     return {field.name: str(getattr(row, field.name)) for field in row._meta.concrete_fields if field.name != "id"}

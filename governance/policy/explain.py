@@ -55,6 +55,8 @@ def what_would_allow(question: Question, rules: Iterable[Rule], matrix: Matrix, 
     strict = [rule for rule in rules if rule.outcome is not Outcome.ALLOW]
     if not strict:
         return ""
+    if strict[0].outcome is Outcome.DENY and strict[0].id.startswith("operator:"):
+        return "Nothing but another rule: an operator made this one."
     if strict[0].outcome is Outcome.DENY:
         return _NOTHING.get(strict[0].id) or _more_maturity(question.maturity, matrix, categories, Outcome.ASK)
     sentences = ["An approver can allow it."]
@@ -64,7 +66,9 @@ def what_would_allow(question: Question, rules: Iterable[Rule], matrix: Matrix, 
     if instead:
         text = "; ".join(dict.fromkeys(instead))
         sentences.append(f"To need none: {text}.")
-    if any(rule.id.startswith("matrix:") for rule in strict):
+    if any(rule.id.startswith("operator:") for rule in strict):
+        sentences.append("An operator made the rule that asks, and no grant lifts it.")
+    elif any(rule.id.startswith("matrix:") for rule in strict):
         sentences.append(_more_maturity(question.maturity, matrix, categories, Outcome.ALLOW))
     return " ".join(sentence for sentence in sentences if sentence)
 

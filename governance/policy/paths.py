@@ -135,13 +135,13 @@ class Protection:
 def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:
     """Return the protected paths of a file. A file that is wrong gives a Protection with a `problem`, never raises."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return _read(text)
+        return read_protection(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return Protection(problem=f"{path.name}: {error}")
 
 
-def _read(text: str) -> Protection:
+def read_protection(text: str) -> Protection:
+    """Return the protected paths that a file's text lists. Raises ValueError for one that is wrong."""
     data = tomllib.loads(text)
     if set(data) != {"protected", "readable", "writable"}:
         raise ValueError("a file of protected paths holds [[protected]], [readable] and [writable]")

@@ -16,6 +16,7 @@ from governance.policy.types import Category, Maturity, Outcome, Question, Rule
 
 #: What a grant may cover. Code that runs, and what is not known or blocked, is a person's to decide every time.
 GRANTABLE: Final = frozenset((Category.READ, Category.WRITE, Category.NETWORK, Category.DEVOPS, Category.DELETE))
+ANY: Final = "*"
 _WORD: Final = r"(?:'[^']*'|[^\s'|]+)"
 _PLACE: Final = re.compile(rf"{_WORD}(?:\|{_WORD})*")
 _WORDS: Final = re.compile(_WORD)
@@ -27,7 +28,10 @@ class PatternError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The words that a command starts with: one place a word, each with the texts that may stand there."""
+    """The words that a command starts with: one place a word, each with the texts that may stand there.
+
+    A pattern without a place is every command, written `*`.
+    """
 
     places: tuple[tuple[str, ...], ...]
     #: Nothing may follow.
@@ -39,6 +43,8 @@ class Pattern:
 
         Raises PatternError for an empty pattern and for a quote or a bar without its other side.
         """
+        if text.strip() == ANY:
+            return cls(())
         places: list[tuple[str, ...]] = []
         for chunk, start in _chunks(text):
             if _PLACE.fullmatch(chunk) is None:
@@ -52,7 +58,7 @@ class Pattern:
 
     def source(self) -> str:
         """Return the text that `read` reads."""
-        return " ".join("|".join(_written(word) for word in place) for place in self.places)
+        return " ".join("|".join(_written(word) for word in place) for place in self.places) or ANY
 
     def matches(self, command: Command, *, by_any_path: bool = False) -> bool:
         """Return whether the command starts like this. A word that the host fills in matches no text.
@@ -60,6 +66,8 @@ class Pattern:
         `by_any_path` takes the program by its last name, so that `/usr/bin/git` counts as `git`.
         """
         argv = command.argv
+        if not self.places:
+            return True
         if len(argv) < len(self.places) or (self.is_whole and len(argv) > len(self.places)):
             return False
         program = command.program.rpartition("/")[2] if by_any_path else command.program
@@ -147,6 +155,8 @@ class OperatorRule:
     def matches(self, command: "RuledCommand", home: str) -> bool:
         """Return whether the rule is about this command; a grant must fit every folder that it may work in."""
         is_grant = self.outcome is Outcome.ALLOW
+        if is_grant and not self.pattern.places:
+            return False
         if not self.pattern.matches(command.command, by_any_path=not is_grant):
             return False
         if not self.scope.directories:
@@ -183,11 +193,14 @@ class OperatorRule:
             raise ValueError("`whole` is true or false")
         pattern = Pattern.read(str(data.get("tokens", "")), is_whole=is_whole)
         name = str(data.get("name") or pattern.source())
+        outcome = Outcome(str(data.get("outcome")))
+        if outcome is Outcome.ALLOW and not pattern.places:
+            raise PatternError("A rule that allows names a program.")
         return cls(
             str(data.get("id") or name),
             name,
             pattern,
-            Outcome(str(data.get("outcome"))),
+            outcome,
             justification,
             Scope.from_json(scope),
             str(data.get("until", "")),
