@@ -4,6 +4,7 @@ A word is text, except where the host has something to fill in: a glob, `~`, or 
 a word of text is a string, and any other is `{"parts": [{"text": ".py"}, {"glob": "*"}, {"variable": "HOME"}]}`.
 """
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,17 @@ from typing import Final
 
 #: The variables that a plan may name. Their values never split into words and never hold globs.
 VARIABLES: Final = ("HOME", "PWD", "USER")
+#: The patterns that a plan may hold: `*`, `?`, and a bracket expression of plain characters, ranges and classes.
+GLOB: Final = re.compile(
+    r"[*?]|\[[!^]?+\]?+(?:\[:(?:al(?:num|pha)|blank|cntrl|x?digit|graph|lower|print|punct|space|upper):\]|[\w.,:=@%+!^-])*+\]"
+)
+#: Words that bash does not take for a program where one may stand, unless they are quoted.
+KEYWORDS: Final = frozenset(
+    (
+        *("!", "[[", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if"),
+        *("select", "then", "until", "while"),
+    )
+)
 
 
 class PlanError(ValueError):
@@ -36,6 +48,12 @@ class Part:
 
     kind: PartKind
     text: str
+
+    def source(self) -> str:
+        """Return the part as one would type it in bash."""
+        if self.kind is PartKind.TEXT:
+            return shlex.quote(self.text)
+        return f'"${self.text}"' if self.kind is PartKind.VARIABLE else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +97,8 @@ class Word:
     def source(self) -> str:
         """Return the word as one would type it in bash."""
         if (literal := self.literal) is not None:
-            return shlex.quote(literal)
-        return "".join(_typed(part) for part in self.parts)
+            return literal if literal in _PLAIN_WORDS else shlex.quote(literal)
+        return "".join(part.source() for part in self.parts)
 
     def to_json(self) -> object:
         """Return a string for text, else `{"parts": [{kind: text}]}`."""
@@ -92,7 +110,7 @@ class Word:
         """Read what `to_json` wrote. Raises PlanError for any other shape."""
         if isinstance(data, str):
             return cls.of(data)
-        parts = []
+        parts: list[Part] = []
         for item in _list(data, "parts"):
             if not isinstance(item, Mapping) or len(item) != 1:
                 raise PlanError("plan: a part is an object with one key")
@@ -100,8 +118,7 @@ class Word:
             if kind not in _KINDS or not isinstance(text, str) or not text:
                 raise PlanError("plan: a part is a text, glob, variable or tilde")
             part = Part(PartKind(kind), text)
-            if part.kind in (PartKind.VARIABLE, PartKind.TILDE) and _variable(part) not in VARIABLES:
-                raise PlanError(f"plan: {text!r} is none of {', '.join(VARIABLES)}")
+            _check_part(part, parts)
             parts.append(part)
         return cls(tuple(parts))
 
@@ -169,7 +186,14 @@ class Command:
 
     def source(self) -> str:
         """Return the command as one would type it in bash."""
-        return " ".join([*(word.source() for word in self.argv), *(redirect.source() for redirect in self.redirects)])
+        words = [self.program_source(), *(word.source() for word in self.argv[1:])]
+        return " ".join([*words, *(redirect.source() for redirect in self.redirects)])
+
+    def program_source(self) -> str:
+        """Return the program as one would type it, quoted where bash would read a keyword or an assignment."""
+        typed = self.argv[0].source()
+        is_taken = typed in KEYWORDS or _ASSIGNMENT.match(typed)
+        return f"'{typed}'" if is_taken else typed
 
     def to_json(self) -> dict[str, object]:
         """Return `{"argv": [word], "redirects": [redirect]}`; without redirects the key is left out."""
@@ -262,6 +286,9 @@ _DESCRIPTORS: Final = (0, 1, 2)
 _KINDS: Final = frozenset(str(kind) for kind in PartKind)
 _MODES: Final = frozenset(str(mode) for mode in Mode)
 _JOINS: Final = frozenset(str(join) for join in Join)
+#: Words that need no quotes although they hold punctuation.
+_PLAIN_WORDS: Final = frozenset(["[", "]", "{}", "!"])
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*\+?=", re.ASCII)
 _JOINED: Final = {Join.FIRST: "", Join.AND: " && ", Join.OR: " || ", Join.THEN: "; "}
 
 
@@ -271,10 +298,18 @@ def _variable(part: Part) -> str:
     return part.text
 
 
-def _typed(part: Part) -> str:
-    if part.kind is PartKind.TEXT:
-        return shlex.quote(part.text)
-    return f'"${part.text}"' if part.kind is PartKind.VARIABLE else part.text
+def _check_part(part: Part, before: list[Part]) -> None:
+    """Raise PlanError for a part that cannot stand behind these ones."""
+    if part.kind is PartKind.GLOB and not GLOB.fullmatch(part.text):
+        raise PlanError(f"plan: {part.text!r} is no glob")
+    if part.kind is PartKind.VARIABLE and part.text not in VARIABLES:
+        raise PlanError(f"plan: {part.text!r} is none of {', '.join(VARIABLES)}")
+    if part.kind is PartKind.TILDE and (part.text != "~" or before):
+        raise PlanError("plan: a tilde is `~`, at the start of a word")
+    if before and before[-1].kind is PartKind.TILDE and not (part.kind is PartKind.TEXT and part.text[0] == "/"):
+        raise PlanError("plan: behind a tilde stands a text that starts with a slash")
+    if before and before[-1].kind is part.kind is PartKind.TEXT:
+        raise PlanError("plan: two texts side by side are one")
 
 
 def _list(data: object, key: str) -> list[object]:

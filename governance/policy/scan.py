@@ -1,183 +1,297 @@
-"""A linear scan of a command line that finds its words and names what is more than words and quotes.
+"""A linear scan of a command line that finds its words and operators, and names what a plan cannot hold.
 
 It runs before the parser: hostile input is refused in one pass over the text, and its reading is the witness that the
 parser's reading is held against. It repairs nothing: what it does not know is an error.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
-from governance.policy.syntax import CommandSyntaxError, at, check_count
+from governance.policy.plan import GLOB, Part, PartKind, Word
+from governance.policy.refusals import QUOTE_IT, brace, expansion, operator_refused, parenthesis, unclosed_quote
+from governance.policy.syntax import at, check_count
 
-_BLANKS: Final = re.compile(r"[ \t]+")
 _PLAIN: Final = re.compile(r"""[^ \t'"\\`$*?\[{()<>|&;~#]+""")
 _IN_DOUBLE: Final = re.compile(r'[^"\\`$]+')
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
-_EXPANDS: Final = re.compile(r"\$(?:[A-Za-z0-9_@*#?$!({\[-])")
-_RESERVED: Final = re.compile(
-    r"(?:!|\}|if|then|else|elif|fi|case|esac|for|select|while|until|do|done|function|coproc|\[\[)(?=[ \t]|$)"
-)
-_OPERATORS: Final = (
-    ("<<<", "here-string"),
-    ("<<", "here-document"),
-    ("<(", "process substitution"),
-    (">(", "process substitution"),
-    ("&>", "redirect"),
-    ("&&", "command list (&&)"),
-    ("||", "command list (||)"),
-    ("|&", "pipe"),
-    (";;", "case terminator"),
-    ("|", "pipe"),
-    ("&", "background job (&)"),
-    (";", "command list (;)"),
-    ("<", "redirect"),
-    (">", "redirect"),
-    ("(", "subshell"),
-    (")", "closing parenthesis"),
-    ("`", "command substitution"),
-    ("{", "brace"),
-    ("*", "glob (*)"),
-    ("?", "glob (?)"),
-    ("[", "glob ([)"),
-)
-_QUOTE_IT: Final = "Put single quotes around the word if you mean the character itself."
-_ONE_COMMAND: Final = "Send one program with its arguments; send the other commands on their own."
-_HINTS: Final = {
-    "pipe": _ONE_COMMAND,
-    "redirect": "Leave it out: the output is returned in the answer. " + _QUOTE_IT,
-    "brace": "Write the words out. " + _QUOTE_IT,
-    "command substitution": "Run that command first and put its output here.",
-    "here-document": "Put the text into a file and name the file.",
-    "here-string": "Put the text into a file and name the file.",
-}
+_VARIABLE: Final = re.compile(r"\$(?:(HOME|PWD|USER)(?![A-Za-z0-9_])|\{(HOME|PWD|USER)\})")
+_EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_@*#?$!({\[-]")
+#: Braces without a comma or a range between them stand for themselves, as in `{}` and `stash@{0}`.
+_LITERAL_BRACES: Final = re.compile(r"\{(?:[\w:@%+/=-]|\.(?!\.))*\}")
+#: Brackets that nothing closes before the word ends.
+_OPEN_BRACKETS: Final = re.compile(r"""(\[{1,2})[^\]\[\\'"`$ \t<>|&;()]*+(?=[ \t<>|&;()]|\Z)""")
+_NAMED_DESCRIPTOR: Final = re.compile(r"\{[A-Za-z_]\w*\}[<>]")
+_OPERATOR: Final = re.compile(r"\|\||\|&|\||&&|&>>|&>|&|;;&|;;|;&|;|<<<|<<|<&|<>|<\(|<|>\(|>>|>&|>\||>|\)")
+_ENDS_WORD: Final = frozenset(" \t<>|&;()")
+_ESCAPED_IN_DOUBLE: Final = frozenset('$`"\\')
+
+
+class MarkKind(IntEnum):
+    """What a stretch of the source is, for comparing two readings of it."""
+
+    BARE = 0
+    SINGLE = 1
+    DOUBLE = 2
+    VARIABLE = 3
+    OPERATOR = 4
+    DESCRIPTOR = 5
+    COMMENT = 6
+
+
+#: A stretch of the source: where it starts and ends (from 0, end exclusive), and what it is.
+Mark = tuple[int, int, MarkKind]
 
 
 @dataclass(slots=True)
-class Word:
-    """One word: where its source starts and ends (characters from 0, end exclusive), and its value without quotes."""
+class Token:
+    """A word, an operator, or the digits of a descriptor: `start` and `end` count characters from 0, end exclusive."""
 
     start: int
     end: int
-    value: str
+    #: The operator, or "" for a word or a descriptor.
+    operator: str = ""
+    word: Word | None = None
+    #: The word's text where nothing in it is quoted or filled in, else "".
+    bare: str = ""
+    #: The number in front of a redirect.
+    descriptor: int | None = None
 
 
-def scan(text: str) -> list[Word]:
-    """Return the words of one simple command. Raises CommandSyntaxError for anything but words, quotes and escapes."""
-    words: list[Word] = []
-    position, length = 0, len(text)
-    while position < length:
-        if blanks := _BLANKS.match(text, position):
-            position = blanks.end()
-            continue
-        _check_start(text, position, is_first=not words)
-        word = _word(text, position)
-        words.append(word)
-        check_count(len(words))
-        position = word.end
-    return words
+def scan(text: str, marks: list[Mark]) -> Iterator[Token]:
+    """Yield the tokens of one line, and append to `marks` the stretches that they are made of.
 
-
-def _check_start(text: str, start: int, *, is_first: bool) -> None:
-    if text[start] == "#":
-        raise at(start + 1, "comment", "Leave the comment out. " + _QUOTE_IT)
-    if text[start] == "~":
-        raise at(start + 1, "tilde", "Write the absolute path. " + _QUOTE_IT)
-    if not is_first:
-        return
-    if _ASSIGNMENT.match(text, start):
-        raise at(start + 1, "assignment", "Send variables in `env`, beside the command.")
-    if reserved := _RESERVED.match(text, start):
-        construct = "negation (!)" if reserved[0] == "!" else f"shell keyword `{reserved[0]}`"
-        raise at(start + 1, construct, "No shell runs the command. " + _ONE_COMMAND)
-
-
-def _word(text: str, start: int) -> Word:
-    parts: list[str] = []
-    position, length = start, len(text)
+    Raises CommandSyntaxError at the first construct that no plan holds.
+    """
+    position, length, words = 0, len(text), 0
     while position < length:
         character = text[position]
         if character in " \t":
-            break
-        if plain := _PLAIN.match(text, position):
-            parts.append(plain[0])
-            position = plain.end()
-        elif character == "'":
-            closing = text.find("'", position + 1)
-            if closing < 0:
-                raise _unclosed(position, "'")
-            parts.append(text[position + 1 : closing])
-            position = closing + 1
-        elif character == '"':
-            position = _double_quoted(text, position, parts)
-        elif character == "\\":
-            if position + 1 == length:
-                raise at(position + 1, "unfinished escape", "Write two backslashes, or put the word in single quotes.")
-            parts.append(text[position + 1])
-            position += 2
-        else:
-            parts.append(_unquoted(text, position, start))
             position += 1
-    return Word(start, position, "".join(parts))
-
-
-def _double_quoted(text: str, start: int, parts: list[str]) -> int:
-    position, length = start + 1, len(text)
-    while position < length:
-        if plain := _IN_DOUBLE.match(text, position):
-            parts.append(plain[0])
-            position = plain.end()
             continue
-        character = text[position]
-        if character == '"':
-            return position + 1
-        if character == "\\":
+        if character == "#":
+            marks.append((position, length, MarkKind.COMMENT))
+            return
+        if character in _ENDS_WORD:
+            token = _operator(text, position, marks)
+        else:
+            token = _WordScan(text, position, marks).token()
+            if token.word is not None:
+                words += 1
+                check_count(words)
+        yield token
+        position = token.end
+
+
+def _operator(text: str, start: int, marks: list[Mark]) -> Token:
+    matched = _OPERATOR.match(text, start)
+    operator = matched[0] if matched else "("
+    if operator == "(":
+        raise parenthesis(text, start)
+    if refused := operator_refused(operator, start):
+        raise refused
+    marks.append((start, start + len(operator), MarkKind.OPERATOR))
+    return Token(start, start + len(operator), operator)
+
+
+class _WordScan:
+    """Reads one word. Marks are added as it goes; `parts` and `literal` hold what was read."""
+
+    def __init__(self, text: str, start: int, marks: list[Mark]) -> None:
+        self.text = text
+        self.start = self.position = start
+        self.marks = marks
+        self.parts: list[Part] = []
+        self.literal: list[str] = []
+        #: Where the unquoted stretch began that has no mark yet.
+        self.bare_from = start
+        self.is_bare = True
+
+    def token(self) -> Token:
+        """Return the word that starts here, or the descriptor in front of a redirect."""
+        text, length = self.text, len(self.text)
+        while self.position < length:
+            if plain := _PLAIN.match(text, self.position):
+                self.literal.append(plain[0])
+                self.position = plain.end()
+                continue
+            character = text[self.position]
+            if character in _ENDS_WORD:
+                break
+            _READERS[character](self)
+        start, end = self.start, self.position
+        if self.is_bare and text[end : end + 1] in ("<", ">") and text[start:end].isdecimal() and text[start].isascii():
+            return self.number()
+        self.mark_bare(end)
+        self.end_literal()
+        return Token(start, end, "", Word(tuple(self.parts)), text[start:end] if self.is_bare else "")
+
+    def number(self) -> Token:
+        """Return digits that touch a redirect: its descriptor, but a word where a descriptor is to be copied."""
+        text, start, end = self.text, self.start, self.position
+        before = self.marks[-1] if self.marks else None
+        if before is not None and before[2] is MarkKind.OPERATOR and text[before[0] : before[1]] in (">&", "<&"):
+            self.mark_bare(end)
+            return Token(start, end, "", Word.of(text[start:end]), text[start:end])
+        # The parser takes the digit 0 for a word there; only the stretch counts.
+        self.marks.append((start, end, MarkKind.BARE if text[start:end] == "0" else MarkKind.DESCRIPTOR))
+        if text[start:end] not in ("0", "1", "2"):
+            raise at(start + 1, "descriptor", "Only the descriptors 0, 1 and 2 can be redirected.")
+        return Token(start, end, descriptor=int(text[start:end]))
+
+    def mark_bare(self, end: int) -> None:
+        """Mark the unquoted stretch that ends here."""
+        if end > self.bare_from:
+            self.marks.append((self.bare_from, end, MarkKind.BARE))
+
+    def end_literal(self) -> None:
+        """Make one part of the text read so far."""
+        if text := "".join(self.literal):
+            self.parts.append(Part(PartKind.TEXT, text))
+        self.literal = []
+
+    def add_part(self, kind: PartKind, text: str) -> None:
+        """Add what the host fills in."""
+        self.is_bare = False
+        self.end_literal()
+        self.parts.append(Part(kind, text))
+
+    def add_variable(self, name: str, end: int) -> None:
+        """Add a variable whose source ends at `end`."""
+        self.marks.append((self.position, end, MarkKind.VARIABLE))
+        self.add_part(PartKind.VARIABLE, name)
+        self.position = end
+
+    def single_quoted(self) -> None:
+        """Read `'…'`."""
+        self.is_bare = False
+        closing = self.text.find("'", self.position + 1)
+        if closing < 0:
+            raise unclosed_quote(self.position, "'")
+        self.mark_bare(self.position)
+        self.marks.append((self.position, closing + 1, MarkKind.SINGLE))
+        self.literal.append(self.text[self.position + 1 : closing])
+        self.position = self.bare_from = closing + 1
+
+    def double_quoted(self) -> None:
+        """Read `"…"`."""
+        text, start = self.text, self.position
+        self.is_bare = False
+        self.mark_bare(start)
+        place = len(self.marks)
+        self.marks.append((start, start, MarkKind.DOUBLE))
+        self.position += 1
+        while self.position < len(text):
+            if plain := _IN_DOUBLE.match(text, self.position):
+                self.literal.append(plain[0])
+                self.position = plain.end()
+                continue
+            if text[self.position] == '"':
+                self.position = self.bare_from = self.position + 1
+                self.marks[place] = (start, self.position, MarkKind.DOUBLE)
+                return
+            self.special_in_double()
+        raise unclosed_quote(start, '"')
+
+    def special_in_double(self) -> None:
+        """Read a backslash, `$` or backquote between double quotes."""
+        text, position = self.text, self.position
+        if text[position] == "\\":
             follower = text[position + 1 : position + 2]
-            parts.append(follower if follower and follower in '$`"\\' else "\\" + follower)
-            position += 2
-            continue
-        if character == "`":
-            raise at(position + 1, "command substitution", _HINTS["command substitution"])
-        if _EXPANDS.match(text, position):
-            raise _expansion(text, position)
-        parts.append("$")
-        position += 1
-    raise _unclosed(start, '"')
+            self.literal.append(follower if follower in _ESCAPED_IN_DOUBLE else "\\" + follower)
+            self.position += 2
+        elif text[position] == "`":
+            raise expansion(text, position)
+        elif name := _VARIABLE.match(text, position):
+            self.add_variable(name[1] or name[2], name.end())
+        elif _EXPANDS.match(text, position):
+            raise expansion(text, position)
+        else:
+            self.literal.append("$")
+            self.position += 1
 
+    def escaped(self) -> None:
+        """Read a backslash and what it quotes."""
+        self.is_bare = False
+        follower = self.text[self.position + 1 : self.position + 2]
+        if not follower:
+            hint = "Write two backslashes, or put the word in single quotes."
+            raise at(self.position + 1, "unfinished escape", hint)
+        self.literal.append(follower)
+        self.position += 2
 
-def _unquoted(text: str, position: int, start: int) -> str:
-    """Return the literal value of an unquoted special character where bash takes it literally, else raise."""
-    character = text[position]
-    if character == "#":
-        return character
-    if character == "~":
-        if position > start and text[position - 1] in "=:":
-            raise at(position + 1, "tilde", "Write the absolute path. " + _QUOTE_IT)
-        return character
-    if character == "$":
+    def dollar(self) -> None:
+        """Read an unquoted `$`."""
+        if name := _VARIABLE.match(self.text, self.position):
+            self.mark_bare(self.position)
+            self.add_variable(name[1] or name[2], name.end())
+            self.bare_from = self.position
+            return
+        follower = self.text[self.position + 1 : self.position + 2]
+        if _EXPANDS.match(self.text, self.position) or (follower and follower in "'\""):
+            raise expansion(self.text, self.position)
+        self.take("$")
+
+    def backquote(self) -> None:
+        """Refuse a substitution."""
+        raise expansion(self.text, self.position)
+
+    def glob(self) -> None:
+        """Read `*`, `?` or a bracket expression."""
+        text, position = self.text, self.position
+        if pattern := GLOB.match(text, position):
+            self.add_part(PartKind.GLOB, pattern[0])
+            self.position = pattern.end()
+        elif (unclosed := _OPEN_BRACKETS.match(text, position)) or text.find("]", position) < 0:
+            # Without a closing bracket it stands for itself, as the program `[` does.
+            self.take(unclosed[1] if unclosed else "[")
+        else:
+            raise at(position + 1, "glob ([)", "Only plain characters, ranges and classes fit in [ ]. " + QUOTE_IT)
+
+    def brace(self) -> None:
+        """Read braces that bash leaves as they are."""
+        literal = _LITERAL_BRACES.match(self.text, self.position)
+        if literal is None or _NAMED_DESCRIPTOR.match(self.text, self.position):
+            raise brace(self.text, self.position)
+        self.take(literal[0])
+
+    def tilde(self) -> None:
+        """Read `~`: the home folder at the start of a word, the character itself elsewhere."""
+        text, position = self.text, self.position
         follower = text[position + 1 : position + 2]
-        if _EXPANDS.match(text, position) or (follower and follower in "'\""):
-            raise _expansion(text, position)
-        return character
-    construct = next(name for operator, name in _OPERATORS if text.startswith(operator, position))
-    hint = _HINTS.get(construct) or (_QUOTE_IT if construct.startswith("glob") else f"{_ONE_COMMAND} {_QUOTE_IT}")
-    raise at(position + 1, construct, hint)
+        if position == self.start:
+            if follower and follower != "/" and follower not in _ENDS_WORD:
+                raise at(
+                    position + 1, "tilde", "Only `~` and `~/…` are filled in. Write the absolute path. " + QUOTE_IT
+                )
+            self.add_part(PartKind.TILDE, "~")
+            self.position += 1
+        elif text[position - 1] in "=:":
+            raise at(position + 1, "tilde", "Write $HOME or the absolute path. " + QUOTE_IT)
+        else:
+            self.take("~")
+
+    def hash(self) -> None:
+        """Read a `#` inside a word, where it starts no comment."""
+        self.take("#")
+
+    def take(self, text: str) -> None:
+        """Take characters as they stand."""
+        self.literal.append(text)
+        self.position += len(text)
 
 
-def _expansion(text: str, position: int) -> CommandSyntaxError:
-    follower = text[position + 1]
-    if text.startswith("$((", position) or follower == "[":
-        construct = "arithmetic expansion"
-    elif follower == "(":
-        return at(position + 1, "command substitution", _HINTS["command substitution"])
-    elif follower == "'":
-        construct = "ANSI-C quote ($'…')"
-    elif follower == '"':
-        construct = 'translated quote ($"…")'
-    else:
-        construct = "variable"
-    return at(position + 1, construct, "Write the value itself. Put single quotes around the word if you mean `$`.")
-
-
-def _unclosed(position: int, quote: str) -> CommandSyntaxError:
-    return at(position + 1, f"unclosed quote {quote}", "Close the quote, or escape it with a backslash.")
+_READERS: Final = {
+    "'": _WordScan.single_quoted,
+    '"': _WordScan.double_quoted,
+    "\\": _WordScan.escaped,
+    "$": _WordScan.dollar,
+    "`": _WordScan.backquote,
+    "*": _WordScan.glob,
+    "?": _WordScan.glob,
+    "[": _WordScan.glob,
+    "{": _WordScan.brace,
+    "~": _WordScan.tilde,
+    "#": _WordScan.hash,
+}

@@ -5,6 +5,7 @@ from typing import Final
 
 MAX_BYTES: Final = 8192
 MAX_ARGUMENTS: Final = 256
+MAX_COMMANDS: Final = 32
 
 #: Code points that show nothing although their general category would let them pass (Unicode's property
 #: Default_Ignorable_Code_Point, and the blank Braille pattern). A person cannot approve what cannot be seen.
@@ -37,9 +38,10 @@ class CommandSyntaxError(ValueError):
         self.column = column
 
 
-def at(column: int, construct: str, hint: str) -> CommandSyntaxError:
-    """Return the error for `construct` at `column`, counted from 1."""
-    return CommandSyntaxError(f"{construct} at column {column}", construct=construct, hint=hint, column=column)
+def at(column: int | None, construct: str, hint: str) -> CommandSyntaxError:
+    """Return the error for `construct` at `column`, counted from 1; None where an argv list has no columns."""
+    place = f" at column {column}" if column is not None else ""
+    return CommandSyntaxError(construct + place, construct=construct, hint=hint, column=column)
 
 
 def check_size(size: int) -> None:
@@ -62,6 +64,16 @@ def check_count(count: int) -> None:
         )
 
 
+def check_commands(count: int) -> None:
+    """Raise CommandSyntaxError when a plan would hold more commands than it may."""
+    if count > MAX_COMMANDS:
+        raise CommandSyntaxError(
+            f"there are more than {MAX_COMMANDS} commands",
+            construct="too many commands",
+            hint=f"Send them in parts of at most {MAX_COMMANDS} commands.",
+        )
+
+
 def check_characters(text: str) -> None:
     """Raise CommandSyntaxError at the first character that cannot be shown; a tab is a blank and may stand."""
     if text.isascii() and text.replace("\t", " ").isprintable():
@@ -72,7 +84,7 @@ def check_characters(text: str) -> None:
             continue
         code = f"U+{ord(character):04X}"
         if character in "\r\n":
-            raise at(column, "newline", "Send one command on one line.")
+            raise at(column, "newline", "Send one line; join commands with `;` or `&&`.")
         raise at(column, f"{name} {code}", "Leave it out: only characters that a person can see are accepted.")
 
 

@@ -61,8 +61,8 @@ BAD = [
     Bad("over the limit", {"command": "ls " + "a" * limits.COMMAND_MAX_BYTES}, problem="syntax"),
     Bad("over the limit as argv", {"argv": ["ls", "a" * limits.COMMAND_MAX_BYTES]}, problem="syntax"),
     Bad("too many arguments", {"argv": ["ls"] * (limits.ARGV_MAX + 1)}, says="256"),
-    Bad("a pipe", {"command": "ls | wc"}, problem="syntax", says="pipe"),
-    Bad("a variable", {"command": "ls $HOME"}, problem="syntax"),
+    Bad("a substitution", {"command": "ls $(pwd)"}, problem="syntax", says="command substitution"),
+    Bad("a variable", {"command": "ls $PATH"}, problem="syntax"),
     Bad("two lines", {"command": "ls\nls"}, problem="syntax"),
     Bad("an open quote", {"command": "ls 'x"}, problem="syntax"),
     Bad("a timeout of 0", {"command": "ls", "timeout_seconds": 0}, says="timeout_seconds"),
@@ -152,8 +152,9 @@ def test_the_dry_run_refuses_what_execute_refuses(scene: Scene, bad: Bad) -> Non
 
 
 def test_a_syntax_error_names_the_place(scene: Scene) -> None:
-    answer = scene.as_agent(Maturity.AUTONOMOUS).execute("ls /tmp | wc")
-    assert (answer.json["column"], bool(answer.json["construct"])) == (9, True)
+    answer = scene.as_agent(Maturity.AUTONOMOUS).execute("ls /tmp | (wc)")
+    assert (answer.json["column"], answer.json["construct"]) == (11, "subshell")
+    assert answer.json["hint"].startswith("Write the commands without parentheses")
 
 
 def test_the_problem_explains_itself(scene: Scene) -> None:
