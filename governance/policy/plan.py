@@ -98,7 +98,18 @@ class Word:
         """Return the word as one would type it in bash."""
         if (literal := self.literal) is not None:
             return literal if literal in _PLAIN_WORDS else shlex.quote(literal)
-        return "".join(part.source() for part in self.parts)
+        return "".join(source for _, source in self.typed())
+
+    def typed(self) -> Iterator[tuple[PartKind, str]]:
+        """Yield what each part is, and the part as one would type it in bash."""
+        is_after_tilde = False
+        for part in self.parts:
+            source = part.source()
+            if is_after_tilde and source != part.text:
+                # With a quoted slash behind it, bash leaves the tilde as it is.
+                source = "/" + shlex.quote(part.text[1:])
+            yield part.kind, source
+            is_after_tilde = part.kind is PartKind.TILDE
 
     def to_json(self) -> object:
         """Return a string for text, else `{"parts": [{kind: text}]}`."""

@@ -18,7 +18,7 @@ _LANGUAGE: Final = Language(tree_sitter_bash.language())
 _BARE: Final = ["word", "number", "test_operator", "special_variable_name", "regex", "extglob_pattern"]
 _LEAVES: Final = {
     # The grammar gives words of punctuation, and those inside `[ … ]`, a type of their own.
-    **dict.fromkeys([*_BARE, "$", "!", "[", "]", "=", "==", "!=", "=~", "-a", "-o", "+", "-", "*", "/"], MarkKind.BARE),
+    **dict.fromkeys([*_BARE, "$", "!", "[", "]", "=", "==", "!=", "=~", "~", "+", "-", "*", "/"], MarkKind.BARE),
     **dict.fromkeys(["|", "|&", "||", "&&", ";", "<", ">", ">>", ">|", "&>", "&>>", "<&", ">&"], MarkKind.OPERATOR),
     "raw_string": MarkKind.SINGLE,
     "simple_expansion": MarkKind.VARIABLE,
