@@ -8,7 +8,7 @@ and names come in byte order. In one place this differs from bash on purpose: a 
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from governance.policy.plan import PartKind, Word
@@ -156,8 +156,12 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def split(characters: Sequence[Character]) -> list[Segment]:
-    """Return a word's parts between slashes. A slash always parts, also inside brackets, which then are plain text."""
-    segments, start = [], 0
+    """Return a word's parts between slashes. A slash always parts, also inside brackets, which then are plain text.
+
+    As in bash, several slashes in a row stay as they are before the first pattern and are one from there on.
+    """
+    segments: list[Segment] = []
+    start, has_pattern = 0, False
     while start < len(characters):
         end = start
         while end < len(characters) and characters[end][0] != "/":
@@ -165,16 +169,20 @@ def split(characters: Sequence[Character]) -> list[Segment]:
         after = end
         while after < len(characters) and characters[after][0] == "/":
             after += 1
-        segments.append(_segment(characters[start:end], "/" * (after - end)))
+        segment = _segment(characters[start:end], after - end)
+        has_pattern = has_pattern or segment.pattern is not None
+        if has_pattern and segment.slashes:
+            segment = replace(segment, slashes="/")
+        segments.append(segment)
         start = after
     return segments
 
 
-def _segment(characters: Sequence[Character], slashes: str) -> Segment:
+def _segment(characters: Sequence[Character], slashes: int) -> Segment:
     name = "".join(character for character, _ in characters)
     expression = translate(characters)
     pattern = re.compile(expression, re.DOTALL) if expression is not None else None
-    return Segment(name, pattern, name.startswith("."), slashes)
+    return Segment(name, pattern, name.startswith("."), "/" * slashes)
 
 
 def translate(characters: Sequence[Character]) -> str | None:

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from governance.policy.plan import Command, Step
@@ -70,7 +70,9 @@ class Running:
 
     def say(self, message: str) -> None:
         """Print a message of the host's own where the command would print its own."""
-        self.writers.append(Writer.begin(self.files[STDERR], f"{message}\n".encode(errors="backslashreplace")))
+        self.writers.append(
+            Writer.begin(self.files[STDERR], f"localagent: {message}\n".encode(errors="backslashreplace"))
+        )
 
     def fail(self, exit_code: int, message: str, detail: str = "") -> None:
         """End it before it was started."""
@@ -113,14 +115,14 @@ class Pipeline:
             for command in self.running:
                 self._prepare(command, prepared.place, runner, opened)
             ready = [command for command in self.running if command.end is None]
+            _close(opened, kept={descriptor for command in ready for descriptor in command.files})
             if ready:
                 prepared.confinement.spawn(lambda: _spawn_all(ready, runner, prepared))
             for command in ready:
                 if command.process is not None:
                     runner.offer_to_oom_killer(command.process.pid)
         finally:
-            for descriptor in opened:
-                os.close(descriptor)
+            _close(opened)
 
     def _connect(self, nothing: int, outputs: Sequence[int], opened: list[int]) -> None:
         source = nothing
@@ -164,6 +166,13 @@ class Pipeline:
             running.writers.append(writer)
             if writer.error:
                 running.fail(1, f"{name}: {os.strerror(writer.error)}")
+
+
+def _close(opened: list[int], kept: Collection[int] = ()) -> None:
+    """Close what nobody needs, so that a program whose output nobody reads is told so as early as in a shell."""
+    for descriptor in [descriptor for descriptor in opened if descriptor not in kept]:
+        opened.remove(descriptor)
+        os.close(descriptor)
 
 
 def _redirect(running: Running, words: Expander, opened: list[int]) -> None:
