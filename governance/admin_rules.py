@@ -1,4 +1,7 @@
-"""The rules that a person edits: the matrix and the directory rules. Saved by their services, never by a form alone."""
+"""The rules that a person edits: the matrix and the directory rules. Saved by their services, never by a form alone.
+
+What a change would have done to the last commands is shown before it is saved.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,21 +12,59 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from audit import canonical
 from audit.admin_lists import TypedAdmin
+from governance import previews
 from governance.admin_agents import person
 from governance.models import DirectoryRow, MatrixRow, PolicyGeneration
-from governance.policy.decide import check_monotone
-from governance.policy.types import Category, Maturity, Outcome
+from governance.policies import stored_policy
+from governance.policy.decide import Policy, build_policy, check_monotone
+from governance.policy.types import Access, Category, DirectoryRule, Maturity, Outcome
 from governance.services import rule_delete, rule_save, user_party
 
 if TYPE_CHECKING:
-    _MatrixForm = forms.ModelForm[MatrixRow]
-    _DirectoryForm = forms.ModelForm[DirectoryRow]
+    _AnyForm = forms.ModelForm[Any]
 else:
-    _MatrixForm = _DirectoryForm = forms.ModelForm
+    _AnyForm = forms.ModelForm
 
 
-class MatrixForm(_MatrixForm):
+class PreviewedForm(_AnyForm):
+    """A rule that is saved once it was shown what it would have done to the last commands."""
+
+    #: A digest of the values that were shown with what they would do.
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    #: What the page shows, once there is something to show.
+    replay: previews.Replay | None = None
+
+    def policy_with(self, policy: Policy) -> Policy:
+        """Return the policy as it would be with this row as it is in the form."""
+        raise NotImplementedError
+
+    def prove(self) -> None:
+        """Add an error for what is wrong with the row as a whole."""
+
+    def full_clean(self) -> None:
+        """Check the form, then the row, then whether what it would do was shown."""
+        super().full_clean()
+        history = previews.history()
+        if not self.is_bound or self.errors:
+            return
+        self.prove()
+        if self.errors or history is None:
+            return
+        digest = canonical.sha256({name: str(value) for name, value in self.cleaned_data.items() if name != "seen"})
+        if self.cleaned_data.get("seen") == digest:
+            return
+        before = stored_policy()
+        self.replay = history.replay(before, self.policy_with(before), previews.LAST)
+        if self.replay.total:
+            data: Any = self.data
+            self.data = data.copy()
+            self.data[self.add_prefix("seen")] = digest  # type: ignore[index]
+            self.add_error(None, "Not saved yet. Read what it would have changed, and save it then.")
+
+
+class MatrixForm(PreviewedForm):
     """One cell. A change is refused that would give more maturity less, or open what is blocked."""
 
     class Meta:
@@ -45,8 +86,13 @@ class MatrixForm(_MatrixForm):
             raise ValidationError([f"This cannot be saved. {problem}" for problem in problems])
         return values
 
+    def policy_with(self, policy: Policy) -> Policy:
+        row: MatrixRow = self.instance
+        cell = (Category(row.category), Maturity(row.maturity))
+        return build_policy({**policy.matrix, cell: Outcome(row.outcome)}, policy.directories, policy.rules)
 
-class DirectoryForm(_DirectoryForm):
+
+class DirectoryForm(PreviewedForm):
     """One root."""
 
     class Meta:
@@ -54,19 +100,32 @@ class DirectoryForm(_DirectoryForm):
         fields = ["root", "access", "least_maturity"]
 
     def clean_root(self) -> str:
-        root: str = self.cleaned_data["root"].strip()
-        if not root.startswith(("/", "~/")):
-            raise ValidationError("A root is an absolute path, like /srv/data, or starts with ~/.")
-        if ".." in root.split("/"):
-            raise ValidationError("A root has no `..` in it: write the folder that is meant.")
-        if not root.isprintable():
-            raise ValidationError("A root has only characters that can be seen.")
-        return root if root in ("/", "~/") else root.rstrip("/")
+        return folder_of(self.cleaned_data["root"])
+
+    def policy_with(self, policy: Policy) -> Policy:
+        others = DirectoryRow.objects.exclude(pk=self.instance.pk)
+        rules = [DirectoryRule(row.root, Access(row.access), Maturity(row.least_maturity)) for row in others]
+        row: DirectoryRow = self.instance
+        own = DirectoryRule(row.root, Access(row.access), Maturity(row.least_maturity))
+        return build_policy(policy.matrix, [*rules, own], policy.rules)
+
+
+def folder_of(text: str) -> str:
+    """Return a folder as rules name it. Raises ValidationError for one that is not absolute or could mislead."""
+    root = text.strip()
+    if not root.startswith(("/", "~/")):
+        raise ValidationError("A root is an absolute path, like /srv/data, or starts with ~/.")
+    if ".." in root.split("/"):
+        raise ValidationError("A root has no `..` in it: write the folder that is meant.")
+    if not root.isprintable():
+        raise ValidationError("A root has only characters that can be seen.")
+    return root if root in ("/", "~/") else root.rstrip("/")
 
 
 class RuleAdmin(TypedAdmin[Any]):
-    """What both kinds of rules share: one permission, and the services that tell every process."""
+    """What all kinds of rules share: one permission, and the services that tell every process."""
 
+    change_form_template = "admin/governance/rule_form.html"
     show_full_result_count = True
     show_facets = admin.ShowFacets.NEVER
 

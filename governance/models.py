@@ -118,7 +118,7 @@ class PolicyRule(models.Model):
     directories = models.JSONField(default=list, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="A rule that allows must expire.")
     examples = models.JSONField(default=list)
-    refuses = models.JSONField(default=list)
+    refuses = models.JSONField(default=list, blank=True)
     #: Who saved it last, as text that outlives the person.
     author = models.CharField(max_length=200, blank=True, editable=False)
 
@@ -171,7 +171,7 @@ class PolicyRule(models.Model):
 class PolicyVersion(models.Model):
     """What a policy was made of: written when it is first in force, so that an old explanation can be rebuilt."""
 
-    version = models.CharField(max_length=64, unique=True)
+    version = models.CharField(max_length=64, primary_key=True)
     engine = models.PositiveIntegerField()
     #: JSON, compressed: `policy.content` says what is in it.
     content = models.BinaryField()
@@ -179,7 +179,7 @@ class PolicyVersion(models.Model):
 
     class Meta:
         default_permissions = ()
-        ordering = ["-id"]
+        ordering = ["-created_at"]
 
     def __str__(self) -> str:
         return self.version[:12]

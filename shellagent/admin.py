@@ -1,6 +1,10 @@
 """The admin of sessions and hosts."""
 
+from governance import previews
 from shellagent.admin_hosts import AgentHostAdmin, HostAdmin
 from shellagent.admin_sessions import ShellSessionAdmin
+from shellagent.replaying import SessionHistory
 
 __all__ = ["AgentHostAdmin", "HostAdmin", "ShellSessionAdmin"]
+
+previews.register(SessionHistory())

@@ -6,6 +6,7 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 
 from audit.models import AuditEvent
+from governance.models import PolicyVersion
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
@@ -42,6 +43,8 @@ class ShownDecision:
     moment: str
     row: Decision
     content: Any
+    #: What the policy was made of is kept; older versions were not.
+    has_policy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,16 @@ def _decisions(session: ShellSession) -> list[ShownDecision]:
     """Return the session's decisions, newest first."""
     contents = decisions_of([session]).get(session.pk, [])
     rows = list(session.decisions.order_by("number"))
+    kept = set(
+        PolicyVersion.objects.filter(pk__in={row.policy_version for row in rows}).values_list("version", flat=True)
+    )
     shown = [
-        ShownDecision(MOMENTS[row.moment], row, contents[row.number] if row.number < len(contents) else None)
+        ShownDecision(
+            MOMENTS[row.moment],
+            row,
+            contents[row.number] if row.number < len(contents) else None,
+            row.policy_version in kept,
+        )
         for row in rows
     ]
     return shown[::-1]

@@ -13,14 +13,13 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='PolicyVersion',
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('version', models.CharField(max_length=64, unique=True)),
+                ('version', models.CharField(max_length=64, primary_key=True, serialize=False)),
                 ('engine', models.PositiveIntegerField()),
                 ('content', models.BinaryField()),
                 ('created_at', models.DateTimeField()),
             ],
             options={
-                'ordering': ['-id'],
+                'ordering': ['-created_at'],
                 'default_permissions': (),
             },
         ),
@@ -40,7 +39,7 @@ class Migration(migrations.Migration):
                 ('directories', models.JSONField(blank=True, default=list)),
                 ('expires_at', models.DateTimeField(blank=True, help_text='A rule that allows must expire.', null=True)),
                 ('examples', models.JSONField(default=list)),
-                ('refuses', models.JSONField(default=list)),
+                ('refuses', models.JSONField(blank=True, default=list)),
                 ('author', models.CharField(blank=True, editable=False, max_length=200)),
             ],
             options={

@@ -99,7 +99,9 @@ class DryRunView(GenericAPIView[Any]):
             host = link.host
         except NoHostError:
             link, host = None, Host()
-        circumstances = Circumstances.of(maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link)
+        circumstances = Circumstances.of(
+            agent=agent.name, maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link
+        )
         directory = ask.working_directory or (link.working_directory if link else "")
         return Response(circumstances.decide(stored, directory).to_json())
 

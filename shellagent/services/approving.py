@@ -107,7 +107,11 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
     request, _spec = stored[session.pk]
     link = AgentHost.objects.filter(agent_id=session.agent_id, host_id=session.host_id).first()
     circumstances = Circumstances.of(
-        maturity=session.agent.maturity, is_suspended=session.agent.is_suspended, host=session.host, link=link
+        agent=session.agent.name,
+        maturity=session.agent.maturity,
+        is_suspended=session.agent.is_suspended,
+        host=session.host,
+        link=link,
     )
     decision, data = decision_again(session, models.Decision.Moment.APPROVAL, request, circumstances, now)
     only = ShellSession.objects.filter(pk=session.pk)

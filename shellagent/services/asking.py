@@ -106,7 +106,9 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
         raise
     link = link_choose(ask.host, asker.agent_id)
     session = _session(ask, asker, link)
-    circumstances = Circumstances.of(maturity=asker.maturity, is_suspended=False, host=link.host, link=link)
+    circumstances = Circumstances.of(
+        agent=asker.name, maturity=asker.maturity, is_suspended=False, host=link.host, link=link
+    )
     decision = circumstances.decide(request, session.working_directory)
     _decided(session, decision, request, circumstances)
     row, decision_payload = decision_row(

@@ -75,6 +75,7 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
         request, spec = stored[session.pk]
         if session.agent_id not in of_now:
             circumstances = Circumstances.of(
+                agent=session.agent.name,
                 maturity=session.agent.maturity,
                 is_suspended=session.agent.is_suspended,
                 host=host,

@@ -64,11 +64,16 @@ class Circumstances:
     maturity: Maturity
     facts: Facts
     agent_roots: tuple[str, ...]
+    #: The names of the agent and of the host, for operators' rules about them.
+    agent: str
+    host: str
     #: A fact outside the policy that denies: `suspended`, `host-not-granted`, or empty.
     bar: str = ""
 
     @classmethod
-    def of(cls, *, maturity: str, is_suspended: bool, host: Host, link: AgentHost | None) -> "Circumstances":
+    def of(
+        cls, *, agent: str, maturity: str, is_suspended: bool, host: Host, link: AgentHost | None
+    ) -> "Circumstances":
         """Return the circumstances of now; `link` says what the agent may do on the host, None that it may nothing."""
         levels = [Maturity(maturity)]
         if link and link.maturity_cap:
@@ -85,6 +90,8 @@ class Circumstances:
                 protected=tuple(facts.get("protected", ())),
             ),
             agent_roots=(link.working_directory,) if link and link.working_directory else (),
+            agent=agent,
+            host=host.name,
             bar="suspended" if is_suspended else "" if link else "host-not-granted",
         )
 
@@ -97,6 +104,8 @@ class Circumstances:
                 "maturity": str(self.maturity),
                 "facts": asdict(self.facts),
                 "agent_roots": self.agent_roots,
+                "agent": self.agent,
+                "host": self.host,
                 "bar": self.bar,
             }
         )
@@ -111,6 +120,8 @@ class Circumstances:
                 working_directory=working_directory,
                 env=request.env,
                 agent_roots=self.agent_roots,
+                agent=self.agent,
+                host=self.host,
             ),
             self.policy,
         )

@@ -37,6 +37,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
                 continue
             if session.agent_id not in of_now:
                 of_now[session.agent_id] = Circumstances.of(
+                    agent=session.agent.name,
                     maturity=session.agent.maturity,
                     is_suspended=session.agent.is_suspended,
                     host=host,

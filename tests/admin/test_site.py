@@ -27,7 +27,7 @@ def sections(html: str) -> set[str]:
         (("shellagent.control_host",), {"host"}),
         (("shellagent.view_host",), {"host"}),
         (("governance.view_agent",), {"agent"}),
-        (("governance.edit_policy",), {"matrixrow", "directoryrow"}),
+        (("governance.edit_policy",), {"matrixrow", "directoryrow", "policyrule", "policyversion"}),
         (("audit.view_audit",), {"auditevent"}),
         (("auth.view_user", "auth.change_user", "auth.add_group"), set()),
         (("django_q.add_schedule", "django_q.view_schedule", "axes.view_accessattempt"), set()),
@@ -39,8 +39,8 @@ def test_sections_are_seen_by_who_may(db: None, permissions: tuple[str, ...], se
 
 def test_a_superuser_sees_every_section_and_no_queue_of_functions(boss: Reader) -> None:
     assert sections(boss.get("/admin/")) == {
-        *("shellsession", "host", "agenthost", "agent", "matrixrow", "directoryrow", "auditevent"),
-        *("user", "group", "accessattempt"),
+        *("shellsession", "host", "agenthost", "agent", "matrixrow", "directoryrow", "policyrule"),
+        *("policyversion", "auditevent", "user", "group", "accessattempt"),
     }
     assert not [model for model in admin.site._registry if model._meta.app_label == "django_q"]
     boss.get("/admin/django_q/schedule/", status=404)
