@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ T = TypeVar("T")
 OBLIGATION_SANDBOX: Final = "sandbox"
 OBLIGATION_NETWORK: Final = "network"
 KEPT_RULESETS: Final = 64
+SYSTEM_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 20.0
 NET_PROTECTION: Final = "landlock-net"
 
@@ -99,7 +101,20 @@ class Confinement:
 @dataclass(slots=True)
 class _Kept:
     ruleset: landlockpy.Ruleset
+    #: Of what was granted, looked at for each command.
     marks: tuple[Mark, ...]
+    #: Of what every command needs. A replaced one is out of reach until this is made again, so now and then will do.
+    system_marks: tuple[Mark, ...]
+    looked_at: float
+
+    def still_holds(self) -> bool:
+        """Return whether what it was made from is the same."""
+        now = time.monotonic()
+        if now - self.looked_at > SYSTEM_SECONDS:
+            if not all(mark.still_holds() for mark in self.system_marks):
+                return False
+            self.looked_at = now
+        return all(mark.still_holds() for mark in self.marks)
 
 
 @dataclass
@@ -204,13 +219,14 @@ class Sandbox:
             kept = self._kept.get(key)
             if kept is not None:
                 self._kept.move_to_end(key)
-        if kept is not None and all(mark.still_holds() for mark in kept.marks):
+        if kept is not None and kept.still_holds():
             return kept.ruleset
         real = real_paths(protected)
-        rules = [*base_rules(real, self.tool_roots), *granted_rules(grants, real)]
+        system, rules = base_rules(real, self.tool_roots), granted_rules(grants, real)
         if temporary:
             rules += rules_for(os.path.realpath(temporary), WRITE, ())
-        kept = _Kept(_build(rules, may_connect=may_connect), tuple(rule.mark for rule in rules))
+        made = _build([*system, *rules], may_connect=may_connect)
+        kept = _Kept(made, tuple(rule.mark for rule in rules), tuple(rule.mark for rule in system), time.monotonic())
         with self._lock:
             self._kept[key] = kept
             while len(self._kept) > KEPT_RULESETS:
