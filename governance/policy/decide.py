@@ -9,13 +9,15 @@ from functools import lru_cache
 from typing import Final
 
 from audit.canonical import sha256
-from governance.policy.classify import PathUse, Reading, classify, more_severe, shown
+from governance.policy.classify import add_redirects, classify
 from governance.policy.entries import Recursion, Tables
 from governance.policy.environment import refused_env_names
 from governance.policy.explain import explain, what_would_allow
+from governance.policy.globs import has_mark, split_glob
+from governance.policy.hosts import judge_host, judge_url
 from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX, Matrix, check_monotone
 from governance.policy.paths import (
-    UNREPORTED_SCRATCH,
+    UNREPORTED,
     Protection,
     covers,
     granted_roots,
@@ -23,6 +25,9 @@ from governance.policy.paths import (
     normalise,
     work_folder,
 )
+from governance.policy.places import UNKNOWN_FOLDER, Placed, walk
+from governance.policy.plan import Command
+from governance.policy.reading import HostUse, PathUse, Reading, shown
 from governance.policy.rules import OperatorRule, RuledCommand, fire
 from governance.policy.tables import load_tables
 from governance.policy.types import (
@@ -35,7 +40,6 @@ from governance.policy.types import (
     Outcome,
     Question,
     Rule,
-    Token,
 )
 
 __all__ = [
@@ -50,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
-ENGINE: Final = 1
+ENGINE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,16 @@ def decide(question: Question, policy: Policy) -> Decision:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One command of the plan, or what a wrapper in it runs, and where it may work."""
+
+    command: Command
+    reading: Reading
+    folders: tuple[str, ...]
+    is_wrapped: bool = False
+
+
 class _Case:
     """One question under one policy, while its rules and grants are collected."""
 
@@ -137,80 +151,132 @@ class _Case:
         self.roots = granted_roots(question, policy.directories)
         self.rules: dict[tuple[str, str], Rule] = {}
         self.opened: list[Grant] = []
+        #: The ids of the rules that object to the part that is judged.
+        self.objections: set[str] = set()
 
     def decision(self) -> Decision:
         """Judge every part and return the strictest answer."""
-        readings = [
-            classify(
-                [word.source() if word.literal is None else word.literal for word in command.argv], self.policy.tables
-            )
-            for command in self.question.plan.commands()
+        parts = [
+            part for placed in walk(self.question.plan, self.folder, self.question.facts) for part in self.parts(placed)
         ]
-        categories = set[Category]().union(*(reading.categories for reading in readings))
-        tokens: tuple[Token, ...] = tuple(token for reading in readings for token in reading.tokens)
-        category = Category.READ
-        for token in tokens:
-            category = more_severe(category, token.category)
-        self.judge_surroundings(category)
-        for reading in readings:
-            self.judge_command(reading)
+        tokens = tuple(token for part in parts for token in part.reading.told())
+        categories = set[Category]().union(*(part.reading.categories for part in parts))
+        category = max((token.category for token in tokens), key=lambda one: one.severity)
+        self.judge_surroundings()
+        ruled = [self.judge_part(part) for part in parts]
         self.judge_categories(categories)
-        is_sandboxed = self.judge_code(readings)
-        self.judge_by_operators(readings)
+        obligations = self.judge_obligations(parts)
+        self.judge_by_operators(ruled)
         rules = tuple(sorted(self.rules.values(), key=lambda rule: -rule.outcome.strictness))
         outcome = rules[0].outcome
-        has_network = Category.NETWORK in categories or any(reading.has_network for reading in readings)
-        duties = [name for name, is_due in (("network", has_network), ("sandbox", is_sandboxed)) if is_due]
         return Decision(
             outcome=outcome,
             category=category,
             plan=self.question.plan,
             tokens=tokens,
             rules=rules,
-            explanation=explain(outcome, category, readings, rules),
+            explanation=explain(outcome, category, [part.reading for part in parts], rules),
             would_allow=what_would_allow(self.question, rules, self.policy.matrix, categories),
             policy_version=self.policy.version,
             grants=() if outcome is Outcome.DENY else self.grants(category),
-            obligations=tuple(duties),
+            obligations=obligations,
+            raised_by=next(index for index, token in enumerate(tokens) if token.category is category),
+            scripts=tuple(dict.fromkeys(script for part in parts for script in _scripts(part))),
         )
+
+    def parts(self, placed: Placed) -> list[_Part]:
+        """Read one command: its words, its redirects, and the command that it runs where it is a wrapper."""
+        reading = classify(placed.argv, self.policy.tables)
+        redirects = placed.command.redirects
+        inner = reading.inner
+        parts = [_Part(placed.command, reading, placed.folders, is_wrapped=inner is not None)]
+        if inner is not None:
+            words = placed.command.argv[reading.inner_start :]
+            parts.append(_Part(Command(words, redirects), inner, placed.folders, is_wrapped=True))
+        if redirects:
+            # The tokens keep the order of the words: the redirects stand last.
+            add_redirects(parts[-1].reading, list(zip(redirects, placed.targets, strict=True)))
+        return parts
 
     def add(self, rule: str, outcome: Outcome, justification: str) -> None:
         """Note a rule that fired, once."""
+        if outcome is not Outcome.ALLOW:
+            self.objections.add(rule)
         self.rules.setdefault((rule, justification), Rule(rule, outcome, justification))
 
-    def judge_surroundings(self, category: Category) -> None:
+    def judge_surroundings(self) -> None:
         """Judge what holds for every command: the environment and the working directory."""
         if refused := refused_env_names(self.question.env):
             names = ", ".join(shown(name) for name in refused)
             self.add("environment", Outcome.DENY, f"These variables change what programs do: {names}.")
         if self.question.working_directory and not self.question.working_directory.startswith("/"):
             self.add("relative-directory", Outcome.DENY, "The working directory is not an absolute path.")
-        access = Access.WRITE if category is Category.BUILD else Access.READ
-        self.judge_path(PathUse(self.folder, access), f"The working directory {shown(self.folder)}")
+        self.judge_path(PathUse(self.folder, Access.READ), f"The working directory {shown(self.folder)}", self.folder)
 
-    def judge_command(self, reading: Reading) -> None:
-        """Judge one command's words and paths."""
+    def judge_part(self, part: _Part) -> RuledCommand:
+        """Judge one command's words, paths, hosts and categories."""
+        self.objections = set()
+        reading, maturity = part.reading, self.question.maturity
         name = reading.tokens[0].text
         if reading.entry is None:
-            outcome = self.policy.matrix[Category.UNKNOWN, self.question.maturity]
+            outcome = self.policy.matrix[Category.UNKNOWN, maturity]
             by_path = "; a program is named without a path" if "/" in name else ""
             self.add("not-allowlisted", outcome, f"{shown(name)} is not on the allowlist{by_path}.")
-        elif reading.entry.category is Category.BLOCKED:
+        elif Category.BLOCKED in reading.categories:
             self.add("blocked", Outcome.DENY, f"`{reading.title}` is blocked. {reading.entry.justification}")
         for finding in reading.findings:
             self.add(finding.rule, Outcome.ASK, finding.justification)
-        for use in reading.paths:
-            self.judge_path(use, shown(use.text))
+        for host in reading.hosts:
+            self.judge_host(host)
+        for use in dict.fromkeys(reading.paths):
+            for folder in part.folders if not use.text.startswith("/") else part.folders[:1]:
+                self.judge_path(use, shown(use.text), folder)
+        if Category.BUILD in reading.categories:
+            # What a build writes is not known, so it writes where it works.
+            for folder in part.folders:
+                self.judge_path(PathUse(folder, Access.WRITE), f"The working directory {shown(folder)}", folder)
+        rows = [
+            f"matrix:{category}:{maturity}"
+            for category in reading.categories
+            if self.policy.matrix[category, maturity] is not Outcome.ALLOW
+        ]
+        return RuledCommand(
+            part.command,
+            () if any(folder.startswith(UNKNOWN_FOLDER) for folder in part.folders) else part.folders,
+            frozenset(reading.categories),
+            frozenset([*self.objections, *rows]),
+            is_wrapped=part.is_wrapped,
+        )
 
-    def judge_path(self, use: PathUse, subject: str) -> None:
+    def judge_host(self, use: HostUse) -> None:
+        """Judge one machine on the network: protected is deny, unreadable is ask."""
+        judge = judge_url if use.is_url else judge_host
+        verdict = judge(use.text, self.question.facts.own_hosts)
+        if verdict.protected:
+            self.add("protected-host", Outcome.DENY, f"{shown(use.text)} is protected. {verdict.protected}")
+        elif verdict.unreadable:
+            self.add("unreadable-host", Outcome.ASK, f"{shown(use.text)} cannot be read: {verdict.unreadable}.")
+
+    def judge_path(self, use: PathUse, subject: str, folder: str) -> None:
         """Judge one path: protected is deny, outside every root is ask."""
         protection, facts = self.policy.protection, self.question.facts
-        path = normalise(use.text, self.folder)
+        path = normalise(use.text, folder)
         place = subject if use.text == path else f"{subject} ({shown(path)})"
-        if reason := protection.reason(path, use.access, facts):
+        reason = protection.reason(path, use.access, facts)
+        if use.has_glob and has_mark(path):
+            reason = reason or protection.certain_match(path, facts)
+        if reason:
             self.add("protected-path", Outcome.DENY, f"{place} is protected. {reason}")
         elif not use.is_guess:
+            if use.has_glob and has_mark(path):
+                path = self.judge_glob(path, use, place)
             self.judge_reach(path, use, place)
+
+    def judge_glob(self, path: str, use: PathUse, place: str) -> str:
+        """Judge what a pattern may stand for, and return the folder that it looks in."""
+        if found := self.policy.protection.possible_match(path, use.access):
+            self.add("may-match-protected", Outcome.ASK, found)
+        return split_glob(path)[0]
 
     def judge_reach(self, path: str, use: PathUse, place: str) -> None:
         """Judge a path that is not protected itself: what is below it, and whether the agent's roots open it."""
@@ -236,14 +302,10 @@ class _Case:
                 strictest = outcome.strictness
                 self.add(f"matrix:{category}:{maturity}", outcome, _MATRIX[outcome].format(maturity, category))
 
-    def judge_by_operators(self, readings: Sequence[Reading]) -> None:
+    def judge_by_operators(self, commands: Sequence[RuledCommand]) -> None:
         """Add the operators' rules that fire; where grants cover the plan, its asking rows of the matrix are lifted."""
         if not self.policy.rules:
             return
-        commands = [
-            RuledCommand(command, (self.folder,), frozenset(reading.categories), self.objections(reading))
-            for command, reading in zip(self.question.plan.commands(), readings, strict=True)
-        ]
         fired = fire(self.policy.rules, self.question, commands)
         if fired.is_granted:
             lifted = [
@@ -254,22 +316,16 @@ class _Case:
         for rule in fired.rules:
             self.add(rule.id, rule.outcome, rule.justification)
 
-    def objections(self, reading: Reading) -> frozenset[str]:
-        """Return the ids of the rules by which this one command asks or is denied."""
-        maturity = self.question.maturity
-        rows = [
-            category for category in reading.categories if self.policy.matrix[category, maturity] is not Outcome.ALLOW
-        ]
-        return frozenset([f.rule for f in reading.findings] + [f"matrix:{category}:{maturity}" for category in rows])
-
-    def judge_code(self, readings: Iterable[Reading]) -> bool:
-        """Return whether a sandbox must be active; ask where the host has none, or where it cannot keep secrets."""
-        readings = list(readings)
-        runs_code = any(Category.BUILD in reading.categories for reading in readings)
-        if not (runs_code or any(reading.needs_sandbox for reading in readings)):
-            return False
+    def judge_obligations(self, parts: Sequence[_Part]) -> tuple[str, ...]:
+        """Return what the host must meet; ask where it has no sandbox, or one that cannot keep secrets from code."""
+        obligations = set[str]().union(*(part.reading.obligations for part in parts))
+        runs_code = any(Category.BUILD in part.reading.categories for part in parts)
+        if runs_code:
+            obligations.add("sandbox")
+        if any(part.reading.has_network or Category.NETWORK in part.reading.categories for part in parts):
+            obligations.add("network")
         facts = self.question.facts
-        if not facts.is_sandboxed:
+        if "sandbox" in obligations and not facts.is_sandboxed:
             self.add("no-sandbox", Outcome.ASK, "It needs a sandbox, and the host reports none.")
         if runs_code:
             # A sandbox that opens a folder opens all that is in it, so code there could read the secrets in it.
@@ -277,7 +333,7 @@ class _Case:
                 if inside := self.policy.protection.contained(path, facts, with_own=False):
                     reason = f"It runs code that could reach {shown(inside)}, in the folder {shown(path)}."
                     self.add("contains-protected", Outcome.ASK, reason)
-        return True
+        return tuple(sorted(obligations))
 
     def grants(self, category: Category) -> tuple[Grant, ...]:
         """Return what the host's sandbox opens: the agent's roots, the working directory, and each path outside."""
@@ -286,9 +342,14 @@ class _Case:
         wanted += [*self.opened, Grant(self.folder, Access.READ)]
         kept: list[Grant] = []
         for grant in wanted:
-            if not grant.path.startswith(UNREPORTED_SCRATCH) and not covers(kept, grant.path, grant.access):
+            if UNREPORTED not in grant.path and not covers(kept, grant.path, grant.access):
                 kept.append(grant)
         return tuple(kept)
+
+
+def _scripts(part: _Part) -> list[str]:
+    """Return the files of code that a command runs, as seen from each folder that it may work in."""
+    return [normalise(script, folder) for script in part.reading.scripts for folder in part.folders]
 
 
 _MATRIX: Final = {

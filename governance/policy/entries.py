@@ -8,6 +8,9 @@ from typing import Final
 
 from governance.policy.types import Access, Category
 
+#: A program may be named by its path in one of these.
+SYSTEM_FOLDERS: Final = frozenset(["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"])
+
 
 class Recursion(IntEnum):
     """How far below a path operand a program goes."""
@@ -111,11 +114,9 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("ps-flags", r"[aAfgjlmnrSTuvwxXhHL]+"),
         _pattern("ps-format", r"(?!.*environ)[a-z%_]+(=[A-Za-z0-9_ ]*)?([, ][a-z%_]+(=[A-Za-z0-9_ ]*)?)*"),
         _pattern("ps-sort", r"[+-]?[a-z%_]+(,[+-]?[a-z%_]+)*"),
-        ValueType("host", Handling.HOST, re.compile(r"[A-Za-z0-9\[:][A-Za-z0-9._:%\[\]@-]*")),
+        ValueType("host", Handling.HOST),
         ValueType("at-host", Handling.HOST, re.compile("@.+")),
-        ValueType(
-            "url", Handling.URL, re.compile(r"(?i:https?://)[^\s@]+|[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[^\s@]*)?")
-        ),
+        ValueType("url", Handling.URL),
         _path("read-path", Access.READ),
         _path("directory", Access.READ),
         ValueType("copied-path", Handling.PATH, access=Access.READ, keeps_name=True),
@@ -238,10 +239,15 @@ class Tables:
     digest: str = ""
 
     def find(self, name: str) -> Entry | None:
-        """Return the program's entry, or None. A name with a slash is never known: it could be any file."""
-        if "/" in name:
+        """Return the program's entry, or None.
+
+        A name with a slash could be any file, so it is known only in the folders that an administrator alone writes
+        to and where a bare name is looked for too. It counts as it is spelled: `/usr/bin/../bin/ls` is not known.
+        """
+        folder, slash, base = name.rpartition("/")
+        if slash and folder not in SYSTEM_FOLDERS:
             return None
-        entry = self.programs.get(name)
+        entry = self.programs.get(base)
         if entry is not None:
             return entry
-        return next((entry for prefix, entry in self.prefixes if name.startswith(prefix)), None)
+        return next((entry for prefix, entry in self.prefixes if base.startswith(prefix)), None)

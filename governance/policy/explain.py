@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from governance.policy.classify import Reading, shown
 from governance.policy.entries import Entry
 from governance.policy.matrix import Matrix
+from governance.policy.reading import Reading, shown
 from governance.policy.types import Category, Maturity, Outcome, Question, Rule
 
 _NOTHING: Final = {

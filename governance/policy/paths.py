@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from governance.policy.globs import has_mark, marked, may_match, typed
 from governance.policy.types import Access, DirectoryRule, Facts, Grant, Maturity, Question
 
 SHIPPED_PROTECTED: Final = Path(__file__).with_name("protected.toml")
-#: Stands for the scratch folder of a host that has not reported one yet. No real path can be below it.
-UNREPORTED_SCRATCH: Final = "/\0scratch"
+#: Begins a name that stands for something which is not known. No real path can hold it.
+UNREPORTED: Final = "\0"
+#: Stands for the scratch folder of a host that has not reported one yet.
+UNREPORTED_SCRATCH: Final = f"/{UNREPORTED}scratch"
 _PERSON_HOME: Final = re.compile(r"(/root|/(?:home|Users)/[^/]+)(?:/|$)")
 _ABOVE_HOMES: Final = frozenset(["/", "/home", "/Users"])
 _KEYS: Final = frozenset(["why", "access", "names", "except", "paths", "below_home"])
@@ -74,6 +77,8 @@ class _Names:
     access: Access
     pattern: re.Pattern[str]
     exceptions: frozenset[str]
+    #: The same names, as `governance.policy.globs` compares them.
+    marked: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ class Protection:
     below_home: tuple[tuple[str, str], ...] = ()
     readable: frozenset[str] = frozenset()
     writable: frozenset[str] = frozenset()
+    #: Patterns that stand for whatever is there, so that nobody aims at a protected name with them.
+    everyday: frozenset[str] = frozenset()
     problem: str = ""
     text: str = ""
 
@@ -97,20 +104,49 @@ class Protection:
         """Return why `path` is protected from `access`, as a sentence, or None. `path` is normalised."""
         if self.is_open(path, access):
             return None
-        if any(is_within(path, own) for own in facts.protected):
+        lowered = path.lower()
+        if any(is_within(lowered, own.lower()) for own in facts.protected):
             return "It belongs to the product on this host."
         # One call over all prefixes: this runs for every path of every decision.
-        if f"{path}/".startswith(self.prefixes):
-            return next(why for protected, why in self.paths if is_within(path, protected))
+        if f"{lowered}/".startswith(self.prefixes):
+            return next(why for protected, why in self.paths if is_within(lowered, protected.lower()))
         for protected, why in self._in_homes(path, facts):
-            if is_within(path, protected):
+            if is_within(lowered, protected.lower()):
                 return why
-        parts = path.lower().split("/")
+        parts = lowered.split("/")
         for names in self.names:
             if names.access is Access.WRITE and access is Access.READ:
                 continue
             if any(names.pattern.fullmatch(part) and part not in names.exceptions for part in parts):
                 return names.why
+        return None
+
+    def certain_match(self, path: str, facts: Facts) -> str | None:
+        """Return why a path with globs may stand for a protected path that is known by its place, or None."""
+        parts = path.split("/")
+        known = [*self.paths, *((own, "It belongs to the product on this host.") for own in facts.protected)]
+        homes = [f"/home/{marked('*')}", f"/Users/{marked('*')}", "/root", *([facts.home] if facts.home else [])]
+        known += [(f"{home}/{below}", why) for home in homes for below, why in self.below_home]
+        for protected, why in known:
+            wanted = protected.split("/")
+            if len(parts) >= len(wanted) and all(map(may_match, parts, wanted)):
+                return why
+        return None
+
+    def possible_match(self, path: str, access: Access) -> str | None:
+        """Return a sentence on the protected name that a glob of the path may stand for, or None.
+
+        The host leaves every protected name out, so a pattern that people use for whatever is there passes.
+        """
+        for part in path.split("/"):
+            if not has_mark(part) or typed(part).lower() in self.everyday:
+                continue
+            for names in self.names:
+                if names.access is Access.WRITE and access is Access.READ:
+                    continue
+                found = next((name for name in names.marked if may_match(part, name)), None)
+                if found is not None:
+                    return f"`{typed(part)}` may stand for {typed(found)}. {names.why}"
         return None
 
     def contained(self, path: str, facts: Facts, *, with_own: bool = True) -> str | None:
@@ -143,8 +179,8 @@ def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:
 def read_protection(text: str) -> Protection:
     """Return the protected paths that a file's text lists. Raises ValueError for one that is wrong."""
     data = tomllib.loads(text)
-    if set(data) != {"protected", "readable", "writable"}:
-        raise ValueError("a file of protected paths holds [[protected]], [readable] and [writable]")
+    if set(data) != {"protected", "readable", "writable", "everyday"}:
+        raise ValueError("a file of protected paths holds [[protected]], [readable], [writable] and [everyday]")
     names: list[_Names] = []
     paths: list[tuple[str, str]] = []
     below_home: list[tuple[str, str]] = []
@@ -154,16 +190,18 @@ def read_protection(text: str) -> Protection:
         why, access = entry["why"], Access(entry.get("access", Access.READ))
         if patterns := _texts(entry, "names"):
             joined = "|".join(fnmatch.translate(name.lower()) for name in patterns)
-            names.append(_Names(why, access, re.compile(joined), frozenset(_texts(entry, "except"))))
+            marks = tuple(marked(name.lower()) for name in patterns)
+            names.append(_Names(why, access, re.compile(joined), frozenset(_texts(entry, "except")), marks))
         paths += [(protected, why) for protected in _texts(entry, "paths")]
         below_home += [(protected, why) for protected in _texts(entry, "below_home")]
     return Protection(
         names=tuple(names),
         paths=tuple(paths),
-        prefixes=tuple(f"{protected}/" for protected, _ in paths),
+        prefixes=tuple(f"{protected.lower()}/" for protected, _ in paths),
         below_home=tuple(below_home),
         readable=frozenset(_texts(data["readable"], "paths")),
         writable=frozenset(_texts(data["writable"], "paths")),
+        everyday=frozenset(_texts(data["everyday"], "globs")),
         text=text,
     )
 

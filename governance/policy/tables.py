@@ -24,6 +24,8 @@ from governance.policy.entries import (
     ValueType,
     value_type,
 )
+from governance.policy.hosts import judge_host, judge_url
+from governance.policy.reading import Arg, Reading
 from governance.policy.types import Access, Category
 
 SHIPPED: Final = Path(__file__).with_name("programs")
@@ -256,24 +258,37 @@ def _prove(tables: Tables, program: _Program) -> None:
     _require(bool(examples) or all(entry.category is Category.BLOCKED for entry in entries), "no `examples`")
     for text, expected in examples.items():
         reading = classify(_split(text), tables)
-        is_known = reading.entry is not None and not any(f.rule not in ASK_RULES for f in reading.findings)
+        is_known = not _is_unknown(reading)
         _require(is_known and reading.category == expected, f"example {text!r} is {reading.category}, not {expected}")
     for text in _get(raw, "refuses", list, []):
         _require(isinstance(text, str) and bool(text.split()), "`refuses` lists commands")
         reading = classify(_split(text), tables)
-        is_refused = any(finding.rule not in ASK_RULES for finding in reading.findings)
         _require(
-            reading.entry is not None and (is_refused or reading.category is Category.BLOCKED),
+            reading.entry is not None and (_is_unknown(reading) or _is_closed(reading)),
             f"{text!r} must not be understood, and is {reading.category}",
         )
 
 
-def _split(text: str) -> list[str]:
+def _is_unknown(reading: Reading) -> bool:
+    """Return whether something in a command is not understood."""
+    if reading.entry is None or any(finding.rule not in ASK_RULES for finding in reading.findings):
+        return True
+    return reading.inner is not None and _is_unknown(reading.inner)
+
+
+def _is_closed(reading: Reading) -> bool:
+    """Return whether a command is blocked, or names a host that is protected or cannot be read."""
+    verdicts = [judge_url(host.text) if host.is_url else judge_host(host.text) for host in reading.hosts]
+    is_closed = any(verdict.protected or verdict.unreadable for verdict in verdicts)
+    return is_closed or reading.category is Category.BLOCKED
+
+
+def _split(text: str) -> list[Arg]:
     """Return the words of an example, with quotes and backslashes as a shell reads them."""
     if "'" not in text and '"' not in text and "\\" not in text:
-        return text.split()
+        return [Arg.literal(word) for word in text.split()]
     try:
-        return shlex.split(text)
+        return [Arg.literal(word) for word in shlex.split(text)]
     except ValueError as error:
         raise TableError(f"example {text!r}: {error}") from error
 

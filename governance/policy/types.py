@@ -91,6 +91,8 @@ class Facts:
     is_sandboxed: bool = False
     #: Paths that no command may reach on this host: its state folder, keys and product files.
     protected: tuple[str, ...] = ()
+    #: Hosts that no command may reach: the product's own addresses, as names or addresses.
+    own_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word of the command: what it is and what it does. `role` is program, subcommand, option, value or operand."""
+    """One word of the command: what it is and what it does.
+
+    `role` is program, subcommand, option, value, operand or redirect.
+    """
 
     text: str
     role: str
@@ -143,8 +148,12 @@ class Decision:
     policy_version: str
     grants: tuple[Grant, ...] = ()
     #: What the host must do or refuse: `sandbox` (a file system sandbox must be active), `network` (the command may
-    #: reach the network; without it the sandbox closes TCP).
+    #: reach the network; without it the sandbox closes TCP), `git-hardened` (git runs nothing that a repository names).
     obligations: tuple[str, ...] = ()
+    #: The place among `tokens` of the first one that has the plan's category.
+    raised_by: int = 0
+    #: Files of code that the plan runs, absolute.
+    scripts: tuple[str, ...] = ()
 
     def has_rule(self, rule_id: str) -> bool:
         """Return whether the rule with this id fired."""
@@ -169,4 +178,6 @@ class Decision:
             "policy_version": self.policy_version,
             "grants": [{"path": grant.path, "access": str(grant.access)} for grant in self.grants],
             "obligations": list(self.obligations),
+            "raised_by": self.raised_by,
+            "scripts": list(self.scripts),
         }

@@ -57,7 +57,18 @@ def test_a_good_table_loads() -> None:
     tables = tables_of(GOOD)
     assert tables.problems == ()
     assert tables.find("frob") is not None
-    assert tables.find("/usr/bin/frob") is None
+    for known in ("frob", "/bin/frob", "/usr/bin/frob", "/usr/local/bin/frob"):
+        assert tables.find(known) is not None
+    for unknown in (
+        "./frob",
+        "bin/frob",
+        "/opt/bin/frob",
+        "/usr/bin/../bin/frob",
+        "/usr//bin/frob",
+        "//bin/frob",
+        "/frob",
+    ):
+        assert tables.find(unknown) is None
 
 
 @pytest.mark.parametrize(
