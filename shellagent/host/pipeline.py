@@ -143,6 +143,7 @@ class Pipeline:
             if name in BUILTINS:
                 self._do(running, name, place)
                 return
+            _check_links(running.argv[1:], place)
             running.program, status = environment.find_program(name, path=runner.path, directory=place.folder.real)
         except CommandError as error:
             running.fail(error.exit_code, str(error), str(error))
@@ -173,6 +174,18 @@ def _close(opened: list[int], kept: Collection[int] = ()) -> None:
     for descriptor in [descriptor for descriptor in opened if descriptor not in kept]:
         opened.remove(descriptor)
         os.close(descriptor)
+
+
+def _check_links(arguments: Iterable[str], place: Place) -> None:
+    """Refuse an argument that leads over a link to something protected: governance judged names, and saw no links."""
+    for argument in arguments:
+        name = argument.partition("=")[2] if argument.startswith("-") else argument
+        if not name:
+            continue
+        path = place.folder.absolute(name)
+        real = os.path.realpath(path)
+        if real != os.path.normpath(path) and (reason := place.reach.protection_of_match(real)):
+            raise CommandError(1, reason)
 
 
 def _redirect(running: Running, words: Expander, opened: list[int]) -> None:

@@ -248,6 +248,18 @@ def test_a_pattern_that_meets_something_protected_is_refused(perform: Perform, s
     assert text(perform("cat *.txt")) == "a"
 
 
+def test_an_argument_that_leads_over_a_link_to_something_protected_is_refused(perform: Perform, scratch: Path) -> None:
+    (scratch / ".env").write_text("SECRET")
+    (scratch / "settings").symlink_to(".env")
+    (scratch / "here").symlink_to(".")
+    (scratch / "plain").write_text("plain")
+    for line in ("cat settings", "cat < plain - here/settings", "sort --files0-from=settings"):
+        report = perform(line)
+        assert (report.exit_codes, text(report)) == ((1,), "")
+        assert ".env is protected" in report.detail
+    assert text(perform("cat here/plain")) == "plain"
+
+
 def test_a_folder_that_was_not_granted_is_not_listed(perform: Perform, scratch: Path, outside: Path) -> None:
     (scratch / "folder").symlink_to(outside)
     for place in (str(outside), "../outside", "folder"):
