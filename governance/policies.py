@@ -1,9 +1,7 @@
 """The policy in force: the rows a person edits and the shipped tables, as one frozen value kept in memory."""
 
-import threading
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Q
@@ -29,28 +27,23 @@ class _Kept:
         return (self.database, self.generation) == (database, generation) and (self.until is None or now < self.until)
 
 
-_lock = threading.Lock()
 _kept: _Kept | None = None
-#: What this process has seen in the table of versions, as (database, version).
-_known: Final[set[tuple[str, str]]] = set()
 
 
 def current_policy() -> Policy:
     """Return the policy in force, read again whenever a rule has changed or expired. One small query when none has."""
-    global _kept  # noqa: PLW0603  (a cache of one value, guarded by its generation)
     database = str(connection.settings_dict["NAME"])
     generation, now = _generation(), timezone.now()
     kept = _kept
-    if kept is None or not kept.is_of(database, generation, now):
-        with transaction.atomic():
-            generation = _generation()
-            policy, until = _read(now)
-        kept = _Kept(database, generation, until, policy)
-        with _lock:
-            _kept = kept
-    if (database, kept.policy.version) not in _known:
-        _keep_version(database, kept.policy, now)
-    return kept.policy
+    if kept is not None and kept.is_of(database, generation, now):
+        return kept.policy
+    with transaction.atomic():
+        generation = _generation()
+        policy, until = _read(now)
+        _keep_version(policy, now)
+        # A transaction that is taken back takes back the generation that it read, which then comes to mean other rules.
+        transaction.on_commit(lambda: _keep(_Kept(database, generation, until, policy)))
+    return policy
 
 
 def stored_policy() -> Policy:
@@ -87,11 +80,15 @@ def _read(now: datetime) -> tuple[Policy, datetime | None]:
     return build_policy(matrix, directories, rules), until
 
 
-def _keep_version(database: str, policy: Policy, now: datetime) -> None:
-    """Write what the policy was made of, once; it counts as written only when the caller's transaction has ended."""
+def _keep(kept: _Kept) -> None:
+    global _kept  # noqa: PLW0603  (a cache of one value, guarded by its generation)
+    _kept = kept
+
+
+def _keep_version(policy: Policy, now: datetime) -> None:
+    """Write what the policy was made of, once."""
     if not PolicyVersion.objects.filter(version=policy.version).exists():
         content = PolicyVersion.packed(content_of(policy, table_files()))
         row = PolicyVersion(version=policy.version, engine=ENGINE, content=content, created_at=now)
         # Another process may be writing the same row.
         PolicyVersion.objects.bulk_create([row], ignore_conflicts=True)
-    transaction.on_commit(lambda: _known.add((database, policy.version)))

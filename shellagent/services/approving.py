@@ -149,6 +149,8 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
         actor=actor,
         sources=[Status.PENDING],
         data=data,
+        # Why it came back to people, where it did, is answered now.
+        termination_detail="",
         expires_at=now + timedelta(seconds=limits.QUEUED_SECONDS),
         **decided,
     )

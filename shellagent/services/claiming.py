@@ -108,7 +108,7 @@ def _decide_again(
     standing = Approval.objects.filter(session=session, decision="approve", voided_at=None)
     if decision.outcome is Outcome.ASK and not standing.filter(digest=digest).exists():
         standing.update(voided_at=now)
-        detail = "A person has to approve it: the rules, the agent's maturity or the host changed since."
+        detail = f"The rules, the agent's maturity or the host changed since. {decision.explanation}"
         _move_away(session, Status.PENDING, data, now, detail, **decided)
         return None
     session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=host_party(session.host), data=data, **decided)

@@ -1,18 +1,26 @@
 """What changes between request, approval, claim and start is decided again, and the stricter decision counts."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit.models import AuditEvent, AuditPayload
 from audit.trail import SYSTEM
-from governance.models import Agent, DirectoryRow, MatrixRow
+from governance.models import Agent, DirectoryRow, MatrixRow, PolicyRule, PolicyVersion
+from governance.policies import current_policy
+from governance.policy.content import policy_from
 from governance.policy.types import Category, Maturity, Outcome
 from governance.services import agent_set_maturity, agent_set_suspended, rule_delete, rule_save
 from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, Decision, Host, ShellSession
 from shellagent.protocol import GrantStatus
+from shellagent.replaying import sessions_replay
 from shellagent.services import agent_host_delete, agent_host_set, session_approve
 from shellagent.states import Status
 from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread, tags
@@ -60,8 +68,32 @@ def ask_for_reading(scene: Scene, maturity: Maturity) -> None:
     rule_save(row=row, actor=SYSTEM)
 
 
-DENYING = [suspend, take_host_away, deny_reading, remove_the_row]
-ASKING = [demote, cap, ask_for_reading]
+def add_rule(outcome: Outcome, tokens: str = "ls", **columns: object) -> PolicyRule:
+    """Add an operator's rule; one that allows is over in an hour."""
+    until = timezone.now() + timedelta(hours=1) if outcome is Outcome.ALLOW else None
+    row = PolicyRule(
+        name=f"{outcome} {tokens}",
+        tokens=tokens,
+        outcome=outcome,
+        justification="The operator said so.",
+        expires_at=until,
+        examples=[tokens],
+        **columns,
+    )
+    rule_save(row=row, actor=SYSTEM)
+    return row
+
+
+def forbid(scene: Scene, maturity: Maturity) -> None:
+    add_rule(Outcome.DENY, agents=[scene.agents[maturity].name], hosts=[scene.host.name])
+
+
+def ask_first(scene: Scene, maturity: Maturity) -> None:
+    add_rule(Outcome.ASK, most_maturity=maturity)
+
+
+DENYING = [suspend, take_host_away, deny_reading, remove_the_row, forbid]
+ASKING = [demote, cap, ask_for_reading, ask_first]
 Change = Callable[[Scene, Maturity], None]
 
 
@@ -116,8 +148,10 @@ def test_pending_at_the_claim(scene: Scene, approver: User, change: Change) -> N
     assert session.expires_at is not None
     assert waiting.expires_at > session.expires_at
     assert tags(session) == ["queued", "pending"]
+    assert "changed since. " in waiting.termination_detail
+    assert "A person must approve this" in waiting.termination_detail
     # A person approves it now, and then it runs.
-    session_approve(session=waiting, approver=approver)
+    assert session_approve(session=waiting, approver=approver).termination_detail == ""
     assert [item.id for item in scene.poll().sessions] == [str(session.pk)]
     assert tags(session)[:4] == ["queued", "pending", "queued", "claimed"]
 
@@ -221,3 +255,75 @@ def test_erased_requests_run_nowhere(scene: Scene, approver: User) -> None:
     with pytest.raises(StateError, match="erased"):
         session_approve(session=pending, approver=approver)
     assert reread(pending).status == Status.PENDING
+
+
+GRANTED = (Maturity.SUPERVISED, "touch /tmp/note")
+
+
+@pytest.fixture
+def expire(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A grant of an hour for GRANTED. The call that is given lets that hour pass for the rules, and changes no row."""
+    add_rule(Outcome.ALLOW, "touch /tmp/note")
+
+    def later() -> None:
+        moment = timezone.now() + timedelta(hours=1, seconds=1)
+        monkeypatch.setattr("governance.policies.timezone", SimpleNamespace(now=lambda: moment))
+
+    return later
+
+
+def test_what_a_grant_covers_runs_without_a_person(scene: Scene, expire: Callable[[], None]) -> None:
+    session = scene.session(GRANTED)
+    assert [item.id for item in scene.poll().sessions] == [str(session.pk)]
+    assert scene.start(session.pk).status == GrantStatus.GRANTED
+
+
+def test_a_grant_that_expired_in_the_queue_counts_no_more(scene: Scene, expire: Callable[[], None]) -> None:
+    session = scene.session(GRANTED)
+    expire()
+    assert scene.poll().sessions == ()
+    waiting = reread(session)
+    assert waiting.status == Status.PENDING
+    assert waiting.policy_version != session.policy_version
+    assert decisions(session) == [("request", "allow"), ("claim", "ask")]
+    assert "need an approval for write commands" in waiting.termination_detail
+    assert scene.session(GRANTED).status == Status.PENDING
+    commitments_are_in_the_trail(session)
+
+
+def test_a_grant_that_expired_after_the_claim_starts_nothing(
+    scene: Scene, approver: User, expire: Callable[[], None]
+) -> None:
+    session = scene.session(GRANTED)
+    scene.poll()
+    expire()
+    assert scene.start(session.pk).status == GrantStatus.STALE_DECISION
+    assert scene.poll().sessions == ()
+    waiting = reread(session)
+    assert waiting.status == Status.PENDING
+    session_approve(session=waiting, approver=approver)
+    assert [item.id for item in scene.poll().sessions] == [str(session.pk)]
+
+
+def test_a_policy_that_is_kept_costs_one_small_query(own_scene: Scene) -> None:
+    add_rule(Outcome.ALLOW)
+    version = current_policy().version
+    with CaptureQueriesContext(connection) as found:
+        assert current_policy().version == version
+    (query,) = found.captured_queries
+    assert "governance_policygeneration" in query["sql"]
+
+
+def test_what_a_policy_was_made_of_can_be_rebuilt(scene: Scene, expire: Callable[[], None]) -> None:
+    session = scene.session(GRANTED)
+    expire()
+    assert current_policy().version != session.policy_version
+    assert set(PolicyVersion.objects.values_list("version", flat=True)) == {
+        session.policy_version,
+        current_policy().version,
+    }
+    rebuilt = policy_from(PolicyVersion.objects.get(pk=session.policy_version).unpacked())
+    assert rebuilt.version == session.policy_version
+    assert [rule.name for rule in rebuilt.rules] == ["allow touch /tmp/note"]
+    replay = sessions_replay(current_policy(), last=10, before=rebuilt)
+    assert [(change.before, change.after) for change in replay.changes] == [("allow", "ask")]
