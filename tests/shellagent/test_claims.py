@@ -1,5 +1,6 @@
 """A host's side: claims, starts, leases, records and output."""
 
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from shellagent.protocol import (
     Start,
     StartRequest,
 )
+from shellagent.representation import session_json
 from shellagent.services import (
     host_set_desired,
     leases_tidy,
@@ -183,6 +185,15 @@ class TestRecord:
         assert after.finished_at is not None
         assert tags(session) == ["queued", "claimed", "running", outcome.value]
         assert output_of(session.pk) == {"stdout": [(0, b"hi")], "stderr": []}
+
+    def test_a_plan_has_the_exit_code_of_its_last_step_that_ran(self, scene: Scene) -> None:
+        session = scene.running()
+        scene.record(report(session, RunOutcome.FAILED, exit_codes=(0, 5, 0, None), steps=(5, None)))
+        shown = session_json(reread(session))
+        assert (shown["exit_code"], shown["exit_codes"]) == (5, [0, 5, 0, None])
+        (event,) = AuditEvent.objects.filter(session_id=session.pk, tag="session:failed")
+        data = json.loads(event.body)["data"]
+        assert (data["exit_codes"], data["steps"]) == ([0, 5, 0, None], [5, None])
 
     def test_a_refusal_comes_before_the_start(self, scene: Scene) -> None:
         session = scene.claimed()
