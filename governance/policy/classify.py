@@ -18,6 +18,8 @@ _TRUTH: Final = frozenset(["true", "false", "1", "0", "t", "f", "T", "F", "TRUE"
 #: Rules that a table may name in `ask`, and why each asks.
 ASK_RULES: Final[Mapping[str, str]] = {
     "needs-obligations": "A repository's own configuration can name programs to run, so a person decides.",
+    "outside-sandbox": "What it runs is outside any sandbox and is not read, so a person decides.",
+    "shows-secrets": "What it prints may hold secrets, so a person decides.",
     "interactive": "It needs a terminal, and a command has none.",
     "network-untyped": "The hosts that it would reach cannot be checked, so a person decides.",
 }
@@ -134,7 +136,8 @@ class _Reader:
             arg = self.argv[self.position]
             self.position += 1
             if not are_options_over and self.is_option(arg.text, entry):
-                if arg.text == "--":
+                # `find -- . -delete` deletes: only the options before the paths end there.
+                if arg.text == "--" and entry.style is not Style.WORDS:
                     are_options_over = True
                     self.reading.token(arg, "option", "ends the options", Category.READ)
                 elif arg.has_glob:
@@ -142,6 +145,8 @@ class _Reader:
                     self.cut()
                 elif not self.option(arg, entry):
                     self.cut()
+                else:
+                    are_options_over = any(option.is_last for option in self.met)
             elif entry.subcommands:
                 self.finish(entry)
                 self.subcommand(arg, entry)
@@ -181,6 +186,9 @@ class _Reader:
         if entry.style is Style.FLAGS:
             return self.flag(arg, entry)
         if entry.style is Style.WORDS or word.startswith(("--", "+")) or word in entry.options:
+            return self.long_option(arg, entry)
+        name, equals, _ = word.partition("=")
+        if equals and len(name) > 2 and name in entry.options:
             return self.long_option(arg, entry)
         if entry.is_numeric and _NUMERIC.fullmatch(word):
             self.reading.token(arg, "option", "is a count", Category.READ)

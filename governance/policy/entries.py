@@ -93,6 +93,13 @@ def _path(name: str, access: Access, handling: Handling = Handling.PATH) -> Valu
     return ValueType(name, handling, access=access)
 
 
+_LOCAL: Final = re.compile("[^:/]*(/.*)?", re.DOTALL)
+_UNIT: Final = (
+    r"(?!(?:systemd-|initrd|debug-shell|rescue|emergency|reboot|poweroff|halt|kexec|shutdown|ctrl-alt-del|suspend|hibernate"
+    r"|hybrid-sleep|runlevel|single|sendsigs|umount))(?!.*\.(?:target|mount|automount|swap|slice|scope|path|device)$)"
+    r"[A-Za-z0-9_][A-Za-z0-9_@:.\\-]*"
+)
+
 VALUE_TYPES: Final[Mapping[str, ValueType]] = {
     kind.name: kind
     for kind in (
@@ -108,6 +115,8 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         _pattern("reference", r"[A-Za-z0-9_][A-Za-z0-9_.:,+/=@-]*"),
         _pattern("name", r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
         _pattern("mode", r"[0-7]{1,4}|[ugoa]*[-+=][rwxX]*(,[ugoa]*[-+=][rwxX]*)*"),
+        # A service, but none that stops this machine or opens a root shell.
+        _pattern("unit", _UNIT),
         _pattern("date-format", r"\+.*"),
         _pattern("sort-key", r"[0-9]+(\.[0-9]+)?[bdfgiMhnRrV]*(,[0-9]+(\.[0-9]+)?[bdfgiMhnRrV]*)?"),
         # The letter e would show every process's environment, where secrets live.
@@ -119,8 +128,13 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("url", Handling.URL),
         _path("read-path", Access.READ),
         _path("directory", Access.READ),
+        # Compilers read more arguments from what stands behind an `@`.
+        ValueType("source-path", Handling.PATH, re.compile("[^@].*", re.DOTALL), Access.READ),
         ValueType("copied-path", Handling.PATH, access=Access.READ, keeps_name=True),
         _path("write-path", Access.WRITE),
+        # A colon before the first slash would make it a place on another machine.
+        ValueType("local-copied", Handling.PATH, _LOCAL, Access.READ, keeps_name=True),
+        ValueType("local-written", Handling.PATH, _LOCAL, Access.WRITE),
         _path("remote-read", Access.READ, Handling.REMOTE_PATH),
         _path("remote-write", Access.WRITE, Handling.REMOTE_PATH),
         ValueType("script-path", Handling.SCRIPT_FILE, access=Access.READ, category=Category.BUILD),
@@ -131,6 +145,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("changed", category=Category.WRITE),
         #: What is handed to code that the program runs.
         ValueType("argument", Handling.GUESSED),
+        ValueType("local-argument", Handling.GUESSED, re.compile("(?!.*//)[^@-].*", re.DOTALL)),
         _pattern("assignment", r"[A-Za-z_][A-Za-z0-9_.]*[:+?]?=.*"),
         ValueType("code", Handling.CODE),
         ValueType("program", Handling.PROGRAM),
@@ -192,13 +207,15 @@ class Option:
     obligations: tuple[str, ...] = ()
     #: It is an option of every subcommand too.
     is_everywhere: bool = False
+    #: The words behind it are operands, whatever they look like: `python3 -m`.
+    is_last: bool = False
     #: What the program does when this option is its only argument (`python3 --version` runs no code).
     alone: Category | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One program or subcommand."""
+    """One program or subcommand, or several that read their arguments alike. `name` is the first of its names."""
 
     name: str
     category: Category

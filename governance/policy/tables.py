@@ -7,7 +7,7 @@ out, its programs become unknown, and `Tables.problems` says why, for a system c
 import hashlib
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -38,7 +38,7 @@ _ENTRY_KEYS: Final = _SHARED_KEYS.union(
     ["justification", "style", "flags", "options", "numeric", "dashless", "daemon", "needs", "ask", "subcommand"]
 )
 _PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
-_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "alone"}
+_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "last", "alone"}
 OBLIGATIONS: Final = ("sandbox", "git-hardened")
 _T = TypeVar("_T")
 
@@ -123,14 +123,17 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[_Program]
             names = _words(raw, "names")
             label = f"{file}: {' '.join(names)}"
             _require(bool(names), "`names` is missing")
-            found.append(_Program(file, {name: _entry(name, raw, _PROGRAM_KEYS) for name in names}, raw))
+            found.append(_Program(file, dict.fromkeys(names, _entry(names, raw, _PROGRAM_KEYS)), raw))
         except TableError as error:
             problems.append(f"{label}: {error}")
     return found
 
 
 def _entry(
-    name: str, raw: Mapping[str, object], known: frozenset[str] = _ENTRY_KEYS, everywhere: Iterable[Option] = ()
+    names: Sequence[str],
+    raw: Mapping[str, object],
+    known: frozenset[str] = _ENTRY_KEYS,
+    everywhere: Iterable[Option] = (),
 ) -> Entry:
     _check_keys(raw, known)
     style = _enum(Style, raw, "style", Style.GNU)
@@ -140,8 +143,9 @@ def _entry(
     _require(category is not Category.UNKNOWN, "a listed program is not `unknown`")
     _require(justification.endswith("."), "`justification` is a sentence")
     _require(not ask or ask in ASK_RULES, f"`ask` is one of {sorted(ASK_RULES)}")
-    _require(not name.endswith("*") or category is Category.BLOCKED, "only a blocked name may end in `*`")
-    _require(not name.startswith("-") and "/" not in name, f"{name!r} is not a program's name")
+    for name in names:
+        _require(not name.endswith("*") or category is Category.BLOCKED, "only a blocked name may end in `*`")
+        _require(not name.startswith("-") and "/" not in name, f"{name!r} is not a program's name")
     options = _options(raw, everywhere)
     needs = frozenset(_words(raw, "needs"))
     _require(needs <= set(options), "`needs` lists options of the entry")
@@ -149,11 +153,13 @@ def _entry(
     subcommands: dict[str, Entry] = {}
     for sub in _get(raw, "subcommand", list, []):
         _require(isinstance(sub, dict), "a subcommand is a table")
-        for sub_name in _words(sub, "names"):
-            _require(sub_name not in subcommands, f"the subcommand `{sub_name}` is listed twice")
-            subcommands[sub_name] = _entry(sub_name, sub, everywhere=inherited)
+        sub_names = _words(sub, "names")
+        _require(bool(sub_names), "a subcommand has no `names`")
+        for name in sub_names:
+            _require(name not in subcommands, f"the subcommand `{name}` is listed twice")
+        subcommands |= dict.fromkeys(sub_names, _entry(sub_names, sub, everywhere=inherited))
     return Entry(
-        name=name,
+        name=names[0],
         category=category,
         justification=justification,
         style=style,
@@ -207,6 +213,7 @@ def _option(raw: object) -> Option:
         has_network=_flag(raw, "network"),
         obligations=_obligations(raw),
         is_everywhere=_flag(raw, "everywhere"),
+        is_last=_flag(raw, "last"),
         alone=_category(raw, "alone"),
     )
 

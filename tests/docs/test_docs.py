@@ -17,7 +17,6 @@ from audit.tags import Tag
 from governance.policy.classify import ASK_RULES
 from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
 from governance.policy.paths import load_protection
-from governance.policy.tables import load_tables
 from governance.policy.types import Category, Maturity
 from shellagent import protocol
 from shellagent.host import localagent, runlocalagent
@@ -207,29 +206,6 @@ def test_the_matrix_described_is_the_shipped_one() -> None:
 def test_the_directories_described_are_the_shipped_ones() -> None:
     described = [row for row in rows(REFERENCE / "policy.md", columns=3) if row[0].startswith(("/", "~"))]
     assert described == [[rule.root, rule.access, rule.least_maturity] for rule in SHIPPED_DIRECTORIES]
-
-
-def test_every_program_is_described_with_its_category() -> None:
-    tables = load_tables()
-    entries = {**tables.programs, **{f"{prefix}*": entry for prefix, entry in tables.prefixes}}
-    described: dict[str, str] = {}
-    wanted = {name: entry.category.value for name, entry in entries.items()}
-    program = ""
-    for names, category, _what in rows(REFERENCE / "policy.md", columns=3)[len(SHIPPED_DIRECTORIES) + 1 :]:
-        if names in ("program", "rule") or category not in _CATEGORIES:
-            continue
-        parts = names.removeprefix("&nbsp;&nbsp;").split(", ")
-        if parts[0] == names.split(", ")[0]:
-            program = parts[0]
-            described |= dict.fromkeys(parts, _CATEGORIES[category])
-            subcommands = entries[program].subcommands
-            wanted |= {f"{program} {name}": entry.category.value for name, entry in subcommands.items()}
-        else:
-            described |= {f"{program} {name}": _CATEGORIES[category] for name in parts}
-    assert described == wanted
-
-
-_CATEGORIES = {text: item.value for item in Category for text in (item.value, f"{item.value} (asks)")}
 
 
 def test_every_protected_path_is_described() -> None:
