@@ -80,6 +80,7 @@ class _Reader:
         self.at = 0
         self.recursion = Recursion.NONE
         self.row: tuple[Operand, ...] = ()
+        self.style = Style.GNU
         self.met: list[Option] = []
         #: Reading stopped at an option that is not known, so operands may be missing.
         self.is_cut = False
@@ -108,7 +109,7 @@ class _Reader:
         reading.obligations.update(entry.obligations)
         if entry.ask:
             reading.find(entry.ask, ASK_RULES[entry.ask])
-        self.recursion, self.row, self.met = entry.recursion, entry.operands, []
+        self.style, self.recursion, self.row, self.met = entry.style, entry.recursion, entry.operands, []
         if entry.style is Style.UNREAD:
             reading.unread(self.rest(), "is not read")
         elif entry.style is Style.TEXT:
@@ -293,7 +294,9 @@ class _Reader:
         value = self.argv[self.position]
         self.position += 1
         index = reading.token(value, "value", option.effect, Category.READ)
-        if value.has_glob:
+        # `find . -name *.py`: no name starts with a dash, so more names are at worst more folders to look in.
+        is_name = self.style is Style.WORDS and kind.handling is Handling.PLAIN and takes_glob(kind)
+        if value.has_glob and not is_name:
             _misplaced(reading, index, value)
         else:
             apply(reading, index, kind, value)

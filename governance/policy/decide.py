@@ -151,6 +151,7 @@ class _Case:
         self.roots = granted_roots(question, policy.directories)
         self.rules: dict[tuple[str, str], Rule] = {}
         self.opened: list[Grant] = []
+        self.reasons: dict[tuple[str, Access], str | None] = {}
         #: The ids of the rules that object to the part that is judged.
         self.objections: set[str] = set()
 
@@ -259,24 +260,27 @@ class _Case:
 
     def judge_path(self, use: PathUse, subject: str, folder: str) -> None:
         """Judge one path: protected is deny, outside every root is ask."""
-        protection, facts = self.policy.protection, self.question.facts
         path = normalise(use.text, folder)
-        place = subject if use.text == path else f"{subject} ({shown(path)})"
-        reason = protection.reason(path, use.access, facts)
-        if use.has_glob and has_mark(path):
-            reason = reason or protection.certain_match(path, facts)
-        if reason:
-            self.add("protected-path", Outcome.DENY, f"{place} is protected. {reason}")
+        has_glob = use.has_glob and has_mark(path)
+        if reason := self.protection_of(path, use.access, has_glob=has_glob):
+            self.add("protected-path", Outcome.DENY, f"{_place(use, subject, path)} is protected. {reason}")
         elif not use.is_guess:
-            if use.has_glob and has_mark(path):
-                path = self.judge_glob(path, use, place)
+            place = _place(use, subject, path)
+            if has_glob:
+                if found := self.policy.protection.possible_match(path, use.access):
+                    self.add("may-match-protected", Outcome.ASK, found)
+                # The pattern's own folder is listed, and the names that match are used.
+                path = split_glob(path)[0]
             self.judge_reach(path, use, place)
 
-    def judge_glob(self, path: str, use: PathUse, place: str) -> str:
-        """Judge what a pattern may stand for, and return the folder that it looks in."""
-        if found := self.policy.protection.possible_match(path, use.access):
-            self.add("may-match-protected", Outcome.ASK, found)
-        return split_glob(path)[0]
+    def protection_of(self, path: str, access: Access, *, has_glob: bool) -> str | None:
+        """Return why a path is protected, or None; a plan often names one path many times."""
+        key = path, access
+        if key not in self.reasons:
+            protection, facts = self.policy.protection, self.question.facts
+            reason = protection.reason(path, access, facts)
+            self.reasons[key] = protection.certain_match(path, facts) if reason is None and has_glob else reason
+        return self.reasons[key]
 
     def judge_reach(self, path: str, use: PathUse, place: str) -> None:
         """Judge a path that is not protected itself: what is below it, and whether the agent's roots open it."""
@@ -321,9 +325,9 @@ class _Case:
         obligations = set[str]().union(*(part.reading.obligations for part in parts))
         runs_code = any(Category.BUILD in part.reading.categories for part in parts)
         if runs_code:
-            obligations.add("sandbox")
+            obligations |= {"sandbox"}
         if any(part.reading.has_network or Category.NETWORK in part.reading.categories for part in parts):
-            obligations.add("network")
+            obligations |= {"network"}
         facts = self.question.facts
         if "sandbox" in obligations and not facts.is_sandboxed:
             self.add("no-sandbox", Outcome.ASK, "It needs a sandbox, and the host reports none.")
@@ -345,6 +349,10 @@ class _Case:
             if UNREPORTED not in grant.path and not covers(kept, grant.path, grant.access):
                 kept.append(grant)
         return tuple(kept)
+
+
+def _place(use: PathUse, subject: str, path: str) -> str:
+    return subject if use.text == path else f"{subject} ({shown(path)})"
 
 
 def _scripts(part: _Part) -> list[str]:

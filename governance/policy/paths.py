@@ -4,12 +4,14 @@ import fnmatch
 import posixpath
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from governance.policy.globs import has_mark, marked, may_match, typed
+from governance.policy.globs import ANY, STAR, has_mark, marked, may_match, typed
 from governance.policy.types import Access, DirectoryRule, Facts, Grant, Maturity, Question
 
 SHIPPED_PROTECTED: Final = Path(__file__).with_name("protected.toml")
@@ -17,7 +19,8 @@ SHIPPED_PROTECTED: Final = Path(__file__).with_name("protected.toml")
 UNREPORTED: Final = "\0"
 #: Stands for the scratch folder of a host that has not reported one yet.
 UNREPORTED_SCRATCH: Final = f"/{UNREPORTED}scratch"
-_PERSON_HOME: Final = re.compile(r"(/root|/(?:home|Users)/[^/]+)(?:/|$)")
+_OWN: Final = "It belongs to the product on this host."
+_PERSON_HOME: Final = re.compile(r"(/root|/(?:home|[Uu]sers)/[^/]+)(?:/|$)")
 _ABOVE_HOMES: Final = frozenset(["/", "/home", "/Users"])
 _KEYS: Final = frozenset(["why", "access", "names", "except", "paths", "below_home"])
 
@@ -89,6 +92,9 @@ class Protection:
     paths: tuple[tuple[str, str], ...] = ()
     prefixes: tuple[str, ...] = ()
     below_home: tuple[tuple[str, str], ...] = ()
+    home_prefixes: tuple[str, ...] = ()
+    #: Whether any of the names stands in a lower-case path that has a slash behind it.
+    any_name: re.Pattern[str] | None = None
     readable: frozenset[str] = frozenset()
     writable: frozenset[str] = frozenset()
     #: Patterns that stand for whatever is there, so that nobody aims at a protected name with them.
@@ -105,14 +111,24 @@ class Protection:
         if self.is_open(path, access):
             return None
         lowered = path.lower()
-        if any(is_within(lowered, own.lower()) for own in facts.protected):
-            return "It belongs to the product on this host."
+        return self._reason_of_place(lowered, facts) or self._reason_of_name(lowered, access)
+
+    def _reason_of_place(self, lowered: str, facts: Facts) -> str | None:
+        closed = f"{lowered}/"
+        if closed.startswith(_closed(facts.protected)):
+            return _OWN
         # One call over all prefixes: this runs for every path of every decision.
-        if f"{lowered}/".startswith(self.prefixes):
+        if closed.startswith(self.prefixes):
             return next(why for protected, why in self.paths if is_within(lowered, protected.lower()))
-        for protected, why in self._in_homes(path, facts):
-            if is_within(lowered, protected.lower()):
-                return why
+        for home in _homes_of(closed, facts):
+            if closed.startswith(self.home_prefixes, len(home) + 1):
+                below = lowered[len(home) + 1 :]
+                return next(why for protected, why in self.below_home if is_within(below, protected.lower()))
+        return None
+
+    def _reason_of_name(self, lowered: str, access: Access) -> str | None:
+        if self.any_name is None or not self.any_name.search(f"{lowered}/"):
+            return None
         parts = lowered.split("/")
         for names in self.names:
             if names.access is Access.WRITE and access is Access.READ:
@@ -123,12 +139,16 @@ class Protection:
 
     def certain_match(self, path: str, facts: Facts) -> str | None:
         """Return why a path with globs may stand for a protected path that is known by its place, or None."""
-        parts = path.split("/")
-        known = [*self.paths, *((own, "It belongs to the product on this host.") for own in facts.protected)]
-        homes = [f"/home/{marked('*')}", f"/Users/{marked('*')}", "/root", *([facts.home] if facts.home else [])]
-        known += [(f"{home}/{below}", why) for home in homes for below, why in self.below_home]
+        lowered = path.lower()
+        parts = lowered.split("/")
+        literal = "".join(takewhile(lambda sign: not has_mark(sign), lowered))
+        known = [*self.paths, *((own, _OWN) for own in facts.protected)]
+        known = [(protected, why) for protected, why in known if protected.lower().startswith(literal)]
+        folder = literal[: literal.rfind("/") + 1]
+        for home in _homes_of(folder, facts) or _homes_that_match(parts, facts):
+            known += [(f"{home}/{below}", why) for below, why in self.below_home]
         for protected, why in known:
-            wanted = protected.split("/")
+            wanted = protected.lower().split("/")
             if len(parts) >= len(wanted) and all(map(may_match, parts, wanted)):
                 return why
         return None
@@ -151,21 +171,39 @@ class Protection:
 
     def contained(self, path: str, facts: Facts, *, with_own: bool = True) -> str | None:
         """Return a protected path below `path`, or None. `with_own` counts the product's own files too."""
-        below = path if path.endswith("/") else path + "/"
+        below = path.lower() if path.endswith("/") else path.lower() + "/"
         candidates = [own for own in facts.protected if with_own]
         candidates += [protected for protected, _ in self.paths]
-        candidates += [protected for protected, _ in self._in_homes(path, facts)]
-        return next((protected for protected in candidates if protected.startswith(below)), None)
-
-    def _in_homes(self, path: str, facts: Facts) -> list[tuple[str, str]]:
-        """Return the protected paths of the homes that `path` is in or above."""
-        homes = {facts.home} if facts.home.startswith("/") else set()
+        homes = {facts.home.rstrip("/")} if facts.home.startswith("/") else set()
         if person := _PERSON_HOME.match(path):
             homes.add(person[1])
         elif path in _ABOVE_HOMES:
             homes.add("/root" if path == "/" else f"{path}/*")
-        homes = {home for home in homes if is_within(path, home) or is_within(home, path)}
-        return [(f"{home.rstrip('/')}/{below}", why) for home in homes for below, why in self.below_home]
+        for home in homes:
+            if is_within(path, home) or is_within(home, path):
+                candidates += [f"{home}/{protected}" for protected, _ in self.below_home]
+        return next((protected for protected in candidates if protected.lower().startswith(below)), None)
+
+
+@lru_cache(maxsize=256)
+def _closed(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{path.lower().rstrip('/')}/" for path in paths)
+
+
+def _homes_of(closed: str, facts: Facts) -> list[str]:
+    """Return the homes that a lower-case path, with a slash behind it, is in: a person's, and the host's own."""
+    person = _PERSON_HOME.match(closed)
+    homes = [person[1]] if person else []
+    own = facts.home.lower().rstrip("/")
+    if own.startswith("/") and own not in homes and closed.startswith(f"{own}/"):
+        homes.append(own)
+    return homes
+
+
+def _homes_that_match(parts: Sequence[str], facts: Facts) -> list[str]:
+    """Return the homes, each as a pattern, that the names of a path with globs may lead to."""
+    homes = [f"/home/{STAR}", f"/users/{STAR}", "/root", *([facts.home.lower()] if facts.home else [])]
+    return [home for home in homes if all(map(may_match, parts, home.split("/")))]
 
 
 def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:
@@ -179,7 +217,7 @@ def load_protection(path: Path = SHIPPED_PROTECTED) -> Protection:
 def read_protection(text: str) -> Protection:
     """Return the protected paths that a file's text lists. Raises ValueError for one that is wrong."""
     data = tomllib.loads(text)
-    if set(data) != {"protected", "readable", "writable", "everyday"}:
+    if set(data) != {"protected", "readable", "writable"} | ({"everyday"} & set(data)):
         raise ValueError("a file of protected paths holds [[protected]], [readable], [writable] and [everyday]")
     names: list[_Names] = []
     paths: list[tuple[str, str]] = []
@@ -199,11 +237,18 @@ def read_protection(text: str) -> Protection:
         paths=tuple(paths),
         prefixes=tuple(f"{protected.lower()}/" for protected, _ in paths),
         below_home=tuple(below_home),
+        home_prefixes=tuple(f"{below.lower()}/" for below, _ in below_home),
+        any_name=_any_of(name for group in names for name in group.marked),
         readable=frozenset(_texts(data["readable"], "paths")),
         writable=frozenset(_texts(data["writable"], "paths")),
-        everyday=frozenset(_texts(data["everyday"], "globs")),
+        everyday=frozenset(_texts(data.get("everyday", {}), "globs")),
         text=text,
     )
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    patterns = [re.escape(name).replace(re.escape(STAR), "[^/]*").replace(re.escape(ANY), "[^/]") for name in names]
+    return re.compile(f"/(?:{'|'.join(patterns)})(?=/)")
 
 
 def _texts(data: Mapping[str, object], key: str) -> list[str]:

@@ -11,7 +11,7 @@ from governance.policy.types import Facts
 
 #: Stands for a folder that is not known, so that whatever is relative to it is outside every root.
 UNKNOWN_FOLDER: Final = f"/{UNREPORTED}folder"
-_MOST_FOLDERS: Final = 8
+_MOST_FOLDERS: Final = 4
 _Folders: TypeAlias = tuple[str, ...]
 _NOWHERE: Final[tuple[_Folders, _Folders]] = ((), ())
 
