@@ -7,7 +7,7 @@ from typing import Final
 from governance.policy import refusals
 from governance.policy.plan import KEYWORDS, Command, Join, Mode, Plan, Redirect, Step, Word
 from governance.policy.scan import Token
-from governance.policy.secret_shapes import find_secret
+from governance.policy.secret_shapes import SHORTEST, find_secret
 from governance.policy.syntax import CommandSyntaxError, at, check_commands
 
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*(?:\[[^\]]*\])?\+?=", re.ASCII)
@@ -47,7 +47,6 @@ class _Builder:
         for token in self.tokens:
             self.last = token
             if token.word is not None:
-                _check_secret(token, token.word)
                 self.word(token, token.word)
             elif token.operator in _JOINS:
                 self.end_step(token)
@@ -65,6 +64,7 @@ class _Builder:
 
     def word(self, token: Token, word: Word) -> None:
         """Add a word to the command; where a program may stand, bash gives some words a meaning of their own."""
+        _check_secret(token, word)
         if self.argv:
             self.argv.append(word)
             return
@@ -76,6 +76,8 @@ class _Builder:
             return
         if _ASSIGNMENT.match(self.text, token.start):
             raise refusals.assignment(column)
+        if token.bare == "$":
+            raise at(column, "prompt ($)", "Leave the prompt out.")
         if word.literal is None:
             hint = "Write the program's name as it is, without globs, `~` or variables."
             raise at(column, "program that is not named", hint)
@@ -126,6 +128,8 @@ class _Builder:
 
 
 def _check_secret(token: Token, word: Word) -> None:
+    if token.end - token.start < SHORTEST:
+        return
     literal = word.literal
     text = "".join(part.text for part in word.parts) if literal is None else literal
     if shape := find_secret(text):

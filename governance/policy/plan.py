@@ -20,8 +20,8 @@ GLOB: Final = re.compile(
 #: Words that bash does not take for a program where one may stand, unless they are quoted.
 KEYWORDS: Final = frozenset(
     (
-        *("!", "[[", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if"),
-        *("select", "then", "until", "while"),
+        *("!", "[[", "]]", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for"),
+        *("function", "if", "select", "then", "until", "while"),
     )
 )
 

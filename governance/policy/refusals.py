@@ -30,7 +30,7 @@ _WHETHER: Final = "Use `&&` and `||`, as in `test -f x && cat x`."
 _KEYWORDS: Final = {
     **dict.fromkeys(["for", "select", "while", "until", "do", "done"], _EACH),
     **dict.fromkeys(["if", "then", "else", "elif", "fi", "case", "esac"], _WHETHER),
-    "[[": "Use `[ … ]` or `test`.",
+    **dict.fromkeys(["[[", "]]"], "Use `[ … ]` or `test`."),
     "function": "Send the commands themselves.",
     "coproc": "Send the command itself.",
     "{": "Write the commands without braces.",
@@ -125,7 +125,7 @@ def expansion(text: str, position: int) -> CommandSyntaxError:
 
 def brace(text: str, position: int) -> CommandSyntaxError:
     """Return the error for a `{` that bash would not take as it is."""
-    if text[position + 1 : position + 2] in ("", " ", "\t"):
+    if text[position] == "{" and text[position + 1 : position + 2] in ("", " ", "\t"):
         return at(position + 1, "brace", "Write the commands without braces. " + QUOTE_IT)
     return at(position + 1, "brace expansion", "Write the words out. " + QUOTE_IT)
 

@@ -12,9 +12,11 @@ from typing import Final
 
 from governance.policy.plan import GLOB, Part, PartKind, Word
 from governance.policy.refusals import QUOTE_IT, brace, expansion, operator_refused, parenthesis, unclosed_quote
-from governance.policy.syntax import at, check_count
+from governance.policy.syntax import MAX_ARGUMENTS, at, check_count
 
 _PLAIN: Final = re.compile(r"""[^ \t'"\\`$*?\[{()<>|&;~#]+""")
+#: A whole word without anything that needs a closer look.
+_WORD: Final = re.compile(r"""[^ \t'"\\`$*?\[{()<>|&;~#]+(?=[ \t|;]|\Z)""")
 _IN_DOUBLE: Final = re.compile(r'[^"\\`$]+')
 _VARIABLE: Final = re.compile(r"\$(?:(HOME|PWD|USER)(?![A-Za-z0-9_])|\{(HOME|PWD|USER)\})")
 _EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_@*#?$!({\[-]")
@@ -76,12 +78,20 @@ def scan(text: str, marks: list[Mark]) -> Iterator[Token]:
         if character in _ENDS_WORD:
             token = _operator(text, position, marks)
         else:
-            token = _WordScan(text, position, marks).token()
-            if token.word is not None:
-                words += 1
+            token = _word(text, position, marks)
+            words += token.word is not None
+            if words > MAX_ARGUMENTS:
                 check_count(words)
         yield token
         position = token.end
+
+
+def _word(text: str, start: int, marks: list[Mark]) -> Token:
+    if plain := _WORD.match(text, start):
+        end, bare = plain.end(), plain[0]
+        marks.append((start, end, MarkKind.BARE))
+        return Token(start, end, "", Word((Part(PartKind.TEXT, bare),)), bare)
+    return _WordScan(text, start, marks).token()
 
 
 def _operator(text: str, start: int, marks: list[Mark]) -> Token:
@@ -107,12 +117,16 @@ class _WordScan:
         #: Where the unquoted stretch began that has no mark yet.
         self.bare_from = start
         self.is_bare = True
+        self.has_braces = False
 
     def token(self) -> Token:
         """Return the word that starts here, or the descriptor in front of a redirect."""
         text, length = self.text, len(self.text)
         while self.position < length:
             if plain := _PLAIN.match(text, self.position):
+                if self.has_braces and "}" in plain[0]:
+                    # Bash may pair it with a brace that stood for itself until then, as in `{a},b}`.
+                    raise brace(text, text.index("}", self.position))
                 self.literal.append(plain[0])
                 self.position = plain.end()
                 continue
@@ -254,6 +268,7 @@ class _WordScan:
         literal = _LITERAL_BRACES.match(self.text, self.position)
         if literal is None or _NAMED_DESCRIPTOR.match(self.text, self.position):
             raise brace(self.text, self.position)
+        self.has_braces = True
         self.take(literal[0])
 
     def tilde(self) -> None:

@@ -27,12 +27,12 @@ _SHAPES: Final = (
 )
 _COMPILED: Final = tuple((name, re.compile(pattern)) for name, pattern in _SHAPES)
 #: Every shape is at least this long, and most words of a command are shorter.
-_SHORTEST: Final = 15
+SHORTEST: Final = 15
 
 
 def find_secret(text: str) -> str | None:
     """Return the name of the first shape of a secret found in `text`, such as "a GitHub token", or None."""
-    if len(text) < _SHORTEST:
+    if len(text) < SHORTEST:
         return None
     for name, pattern in _COMPILED:
         if pattern.search(text):

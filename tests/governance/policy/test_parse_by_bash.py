@@ -120,7 +120,8 @@ def test_bash_does_the_same_with_the_text_of_the_plan(
     for text in (line, plan.source()):
         place = tmp_path_factory.mktemp("run")
         (place / "in").write_text("in\n")
-        done = _bash("set -o pipefail; " + text, place)
+        # Without pipefail, because a writer whose reader is gone may or may not notice.
+        done = _bash(text, place)
         # Commands of one pipeline write side by side: the order of their lines is nobody's.
         outputs = [sorted(output.replace(str(place), "").splitlines()) for output in (done.stdout, done.stderr)]
         files = {path.name: sorted(path.read_text().splitlines()) for path in place.iterdir()}
