@@ -45,9 +45,9 @@ and redirects add. Least severe first:
 _FAMILIES: Final = """
 ## Families
 
-One family is one file in `governance/policy/programs/`. The category is the least that a use gets: an option or an operand
-may raise it, or lower it where the table says so (`--version` is mostly read). "asks" means that a person decides at every
-maturity, for the reason that the [rule](policy.md#rules) gives. An asterisk stands for any ending.
+One family is one file in `governance/policy/programs/`. The category is the least that a use gets: an option or an
+operand may raise it, or lower it where the table says so (`--version` is mostly read). "asks" means that a person
+decides at every maturity, for the reason that the [rule](policy.md#rules) gives. An asterisk stands for any ending.
 """
 
 
