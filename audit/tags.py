@@ -43,5 +43,6 @@ class Tag(StrEnum):
     AGENT_HOST_DELETED = "agent_host:deleted"
     RULE_CHANGED = "rule:changed"
     RULE_DELETED = "rule:deleted"
+    POLICY_ENGINE_ERROR = "policy:engine_error"
     TRAIL_READ = "trail:read"
     RETENTION_APPLIED = "retention:applied"

@@ -37,6 +37,7 @@ from shellagent.services.deciding import (
     decision_data,
     decision_digest,
     decision_row,
+    engine_error_record,
 )
 from shellagent.services.moving import session_party
 from shellagent.services.tidying import session_expire
@@ -140,6 +141,7 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
                 )
             insert([row])
             store([request_payload, decision_payload], session.created_at)
+            engine_error_record(decision, session)
             status = Status(session.status)
             party = session_party(session.pk, asker.name)
             record(Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq))

@@ -6,16 +6,21 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
+
 from audit import canonical
 from audit.models import AuditPayload
 from audit.statements import insert
-from audit.trail import Payload, payloads_of, store
+from audit.tags import Tag
+from audit.trail import SYSTEM, Event, Payload, payloads_of, record, store
 from governance.policies import current_policy
 from governance.policy.decide import Policy, decide
+from governance.policy.hosts import host_of
 from governance.policy.plan import Plan
 from governance.policy.types import Decision, Facts, Maturity, Outcome, Question, Rule
 from shellagent import models, protocol
 from shellagent.models import AgentHost, Host, ShellSession
+from shellagent.services.moving import session_party
 
 #: A host that reports a protection of this name confines what commands can reach in the file system.
 SANDBOX_PROTECTION = "landlock-fs"
@@ -88,6 +93,7 @@ class Circumstances:
                 scratch=facts.get("scratch", ""),
                 is_sandboxed=any(str(name).startswith(SANDBOX_PROTECTION) for name in host.protections),
                 protected=tuple(facts.get("protected", ())),
+                own_hosts=_own_hosts(facts.get("hostname", "")),
             ),
             agent_roots=(link.working_directory,) if link and link.working_directory else (),
             agent=agent,
@@ -198,6 +204,21 @@ def decision_row(
     return row, Payload(session.pk, AuditPayload.Kind.DECISION, data, offset=number)
 
 
+def engine_error_record(decision: Decision, session: ShellSession) -> None:
+    """Write an event where governance failed inside, in the transaction that keeps its decision."""
+    why = next((rule.justification for rule in decision.rules if rule.id == "engine-error"), "")
+    if why:
+        data = {"session": str(session.pk), "why": why, "policy_version": decision.policy_version}
+        subject = session_party(session.pk, session.agent_label)
+        record(Event(Tag.POLICY_ENGINE_ERROR, SYSTEM, subject, "denied", data))
+
+
+def _own_hosts(hostname: str) -> tuple[str, ...]:
+    """Return the product's own hosts, which no command may reach: the server's addresses, and the host by its name."""
+    hosts = (host_of(settings.ATOM_URL), host_of(settings.ATOM_PUBLIC_URL), hostname.lower().rstrip("."))
+    return tuple(dict.fromkeys(filter(None, hosts)))
+
+
 def decision_again(
     session: ShellSession,
     moment: models.Decision.Moment,
@@ -212,6 +233,7 @@ def decision_again(
     row.created_at = now
     insert([row])
     store([payload], now)
+    engine_error_record(decision, session)
     return decision, decision_data(decision, payload)
 
 
