@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from governance.policy.entries import Entry, Handling, Operand, Option, Recursion, Style, Tables, ValueType
+from governance.policy.entries import VALUE_TYPES, Entry, Handling, Operand, Option, Recursion, Style, Tables, ValueType
 from governance.policy.plan import Mode, Redirect
 from governance.policy.reading import Arg, PathUse, Reading, more_severe, shown
 from governance.policy.types import Access, Category
 from governance.policy.values import apply, note_path, read_code, takes_glob
 
+_WRITTEN: Final = VALUE_TYPES["write-path"]
 _NUMERIC: Final = re.compile(r"-[0-9]+")
 #: A value glued to a short option behind `=`: some programs drop the sign, so a type that means something asks.
 _SIGN_MATTERS: Final = frozenset(Handling) - {Handling.PLAIN}
@@ -243,6 +244,7 @@ class _Reader:
                 self.meet(arg, met, option.values[0], glued)
                 if glued[0] == "=" and option.values[0].handling in _SIGN_MATTERS:
                     self.reading.find("invalid-value", f"Programs read {shown(arg.text)} in different ways.")
+                    self.reading.guess(arg)
             elif option.is_optional:
                 self.meet(arg, met)
             else:
@@ -253,7 +255,8 @@ class _Reader:
 
     def dashless(self, arg: Arg, entry: Entry) -> bool:
         """Read the bundle of `tar xzf FILE`: the letters' values are the next words, in the letters' order."""
-        options = [entry.options.get("-" + letter) for letter in arg.text]
+        whole = entry.options.get("-" + arg.text)
+        options = [whole] if whole is not None else [entry.options.get("-" + letter) for letter in arg.text]
         if arg.has_glob or None in options:
             return self.unknown_option(arg, arg.text)
         known = [option for option in options if option is not None]
@@ -335,6 +338,7 @@ class _Reader:
         if any(operand.kind.handling is Handling.COMMAND for operand in self.row):
             self.wrapped()
         reading = self.reading
+        is_in_place = any(option.is_in_place for option in self.met)
         spare = len(self.operands) - sum(operand.least for operand in self.row)
         if spare < 0 and not self.is_cut:
             reading.find("unknown-operand", f"{reading.title} needs more operands.")
@@ -344,13 +348,14 @@ class _Reader:
             extra = max(0, spare) if operand.is_repeated else min(max(0, spare), 1 - operand.least)
             spare -= extra
             taken, left = left[: operand.least + extra], left[operand.least + extra :]
+            kind = _WRITTEN if is_in_place and operand.kind.access is Access.READ else operand.kind
             for index, arg in taken:
-                if arg.has_glob and (entry.has_plus or not operand.is_repeated or not takes_glob(operand.kind)):
+                if arg.has_glob and (entry.has_plus or not operand.is_repeated or not takes_glob(kind)):
                     _misplaced(reading, index, arg)
                     continue
                 # The one folder that `cp -r` copies into is not gone through.
                 goes_down = operand.is_repeated or operand.kind.access is Access.READ
-                apply(reading, index, operand.kind, arg, self.recursion if goes_down else Recursion.NONE)
+                apply(reading, index, kind, arg, self.recursion if goes_down else Recursion.NONE)
             if not (taken or self.is_cut) and self.recursion and operand.is_repeated and operand.kind.access:
                 reading.paths.append(PathUse(".", operand.kind.access, self.recursion))
         for index, arg in left:

