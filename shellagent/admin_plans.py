@@ -8,12 +8,12 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from audit.admin_text import visible
 from audit.models import AuditPayload
 from audit.trail import payloads_of
-from governance.policy.plan import Command, Join, Plan
+from governance.policy.plan import Command, Join, PartKind, Plan, Redirect, Word
 from shellagent.models import ShellSession
 from shellagent.services import may_approve
 from shellagent.services.deciding import StoredRequest
@@ -24,28 +24,58 @@ JOIN_WORDS: Final = {
     Join.OR: "then, only if that failed",
     Join.THEN: "then, in any case",
 }
+NEGATION_WORDS: Final = "success counts as failure, and failure as success"
+#: How the parts of a word that the host fills in are told from its text.
+PART_CLASSES: Final = {
+    PartKind.GLOB: "atom-glob",
+    PartKind.VARIABLE: "atom-variable",
+    PartKind.TILDE: "atom-variable",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnStep:
-    """One pipeline: how it follows the one before, in words, and its commands as HTML, one a line."""
+    """One pipeline: how it follows the one before and is negated, in words, and its commands as HTML, one a line."""
 
     join: str
+    negation: str
     commands: tuple[SafeString, ...]
 
 
 def command_html(command: Command) -> SafeString:
     """Return a command as it could be typed: each word quoted where it needs it, so that words stay apart."""
-    words = [word.source() for word in command.argv]
-    program = format_html('<b class="atom-program">{}</b>', visible(words[0]))
-    rest = format_html_join("", " {}", ((visible(word),) for word in words[1:]))
-    return format_html("{}{}", program, rest)
+    program = format_html('<b class="atom-program">{}</b>', visible(command.program_source()))
+    rest = [word_html(word) for word in command.argv[1:]] + [redirect_html(item) for item in command.redirects]
+    return format_html("{}{}", program, format_html_join("", " {}", ((piece,) for piece in rest)))
+
+
+def word_html(word: Word) -> SafeString:
+    """Return a word as it could be typed; what the host fills in is told from its text."""
+    if word.literal is not None:
+        return visible(word.source())
+    pieces = [
+        format_html('<span class="{}">{}</span>', PART_CLASSES[kind], visible(source))
+        if kind in PART_CLASSES
+        else visible(source)
+        for kind, source in word.typed()
+    ]
+    return format_html_join("", "{}", ((piece,) for piece in pieces))
+
+
+def redirect_html(redirect: Redirect) -> SafeString:
+    """Return a redirect as it could be typed."""
+    operator = format_html('<span class="atom-redirect">{}</span>', redirect.operator)
+    return operator if isinstance(redirect.target, int) else format_html("{} {}", operator, word_html(redirect.target))
 
 
 def plan_steps(plan: Plan) -> list[DrawnStep]:
     """Return a plan's steps, drawn."""
     return [
-        DrawnStep(JOIN_WORDS[step.join], tuple(command_html(command) for command in step.pipeline))
+        DrawnStep(
+            JOIN_WORDS[step.join],
+            NEGATION_WORDS if step.is_negated else "",
+            tuple(command_html(command) for command in step.pipeline),
+        )
         for step in plan.steps
     ]
 
@@ -60,7 +90,8 @@ def plan_line(plan: Plan) -> SafeString:
             ((command_html(command),) for command in step.pipeline),
         )
         joined = format_html(' <span class="atom-join">{}</span> ', step.join.value) if step.join else ""
-        parts.append(format_html("{}{}", joined, pipeline))
+        negated = mark_safe('<span class="atom-join">!</span> ') if step.is_negated else ""
+        parts.append(format_html("{}{}{}", joined, negated, pipeline))
     return format_html_join("", "{}", ((part,) for part in parts))
 
 

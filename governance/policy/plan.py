@@ -153,12 +153,16 @@ class Redirect:
     mode: Mode
     target: Word | int
 
-    def source(self) -> str:
-        """Return the redirect as one would type it in bash."""
+    @property
+    def operator(self) -> str:
+        """Return what one would type in front of the file, as in `2>>`; all of it for a copy, as in `2>&1`."""
         usual = 0 if self.mode is Mode.READ else 1
         number = "" if self.descriptor == usual else str(self.descriptor)
-        target = str(self.target) if isinstance(self.target, int) else self.target.source()
-        return f"{number}{self.mode}{target}" if self.mode is Mode.COPY else f"{number}{self.mode} {target}"
+        return f"{number}{self.mode}{self.target if isinstance(self.target, int) else ''}"
+
+    def source(self) -> str:
+        """Return the redirect as one would type it in bash."""
+        return self.operator if isinstance(self.target, int) else f"{self.operator} {self.target.source()}"
 
     def to_json(self) -> dict[str, object]:
         """Return `{"descriptor": int, "mode": str, "target": word or int}`."""

@@ -1,11 +1,14 @@
 """Whatever governance refuses to read, the admin never shows as itself; and nothing becomes markup."""
 
+import re
 import sys
 
 import pytest
+from django.template.loader import render_to_string
 
 from atomsite.templatetags.atom import distance, explained
 from audit.admin_text import visible, visible_block
+from governance.policy.parse import parse_text
 from governance.policy.plan import Command, Join, Plan, Step
 from governance.policy.syntax import refused_character
 from shellagent.admin_plans import plan_line, plan_steps
@@ -60,6 +63,26 @@ def test_a_plan_is_drawn_as_steps() -> None:
     steps = plan_steps(Plan((Step((listing, counting)), Step((cleaning,), Join.OR))))
     assert [(step.join, len(step.commands)) for step in steps] == [("", 2), ("then, only if that failed", 1)]
     assert r"\x1b" in steps[1].commands[0]
+
+
+def test_what_the_host_fills_in_is_told_from_text() -> None:
+    line = plan_line(parse_text('cat \'*\'[a-c] ~/x "$USER" 2>>"$HOME"/e >&2'))
+    assert line == (
+        '<b class="atom-program">cat</b> &#x27;*&#x27;<span class="atom-glob">[a-c]</span>'
+        ' <span class="atom-variable">~</span>/x <span class="atom-variable">&quot;$USER&quot;</span>'
+        ' <span class="atom-redirect">2&gt;&gt;</span> <span class="atom-variable">&quot;$HOME&quot;</span>/e'
+        ' <span class="atom-redirect">&gt;&amp;2</span>'
+    )
+
+
+def test_a_negated_pipeline_says_so() -> None:
+    plan = parse_text("a && ! b | c")
+    assert [step.negation for step in plan_steps(plan)] == ["", "success counts as failure, and failure as success"]
+    drawn = render_to_string("atom/plan.html", {"steps": plan_steps(plan)})
+    shown = [" ".join(line.split()) for line in re.sub(r"<[^>]+>", "", drawn.replace("<code", "\n<code")).splitlines()]
+    wanted = ["a", "then, only if that succeeded success counts as failure, and failure as success", "! b", "| c"]
+    assert [line for line in shown if line] == wanted
+    assert "&amp;&amp;</span> <span" in plan_line(plan)
 
 
 def test_a_distance_without_a_moment_is_never() -> None:
