@@ -29,8 +29,9 @@ FILE_BYTES: Final = 256 * 1024
 TIMEOUT_SECONDS: Final = 5
 #: How often bash is asked again where the results differ.
 REPEATS: Final = 25
-#: A message of bash's or of the host's own may end up in a file.
-MESSAGE: Final = re.compile(rb"(bash|localagent): .*")
+#: A message of the host's own may end up in a file. Bash runs by this name, so that its messages begin alike.
+NAME: Final = "localagent"
+MESSAGE: Final = re.compile(NAME.encode() + rb": .*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Comparison:
     """How many lines were the same, which were refused by the parser, and which differed."""
 
     same: int = 0
-    raced: int = 0
+    raced: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     different: list[tuple[str, Result, list[Result]]] = field(default_factory=list)
 
@@ -143,7 +144,7 @@ class Duel:
             for number in range(REPEATS):
                 theirs.append(self.by_bash(text, has_builtins=number % 2 == 0))
                 if theirs[-1] == ours:
-                    comparison.raced += 1
+                    comparison.raced.append(text)
                     return
         comparison.different.append((text, ours, list(dict.fromkeys(theirs))))
 
@@ -163,7 +164,8 @@ class Duel:
         without = {} if has_builtins else {"BASH_ENV": str(self.temporary / "without-builtins")}
         self._refresh()
         process = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-o", "pipefail", "-c", text],
+            [NAME, "--norc", "--noprofile", "-o", "pipefail", "-c", text],
+            executable=shutil.which("bash"),
             cwd=self.folder,
             env={
                 "PATH": ":".join(self.runner.path),

@@ -1,6 +1,7 @@
 """Lines for the comparison with bash: written by hand, and made by a seeded generator from a small grammar."""
 
 import random
+import re
 from typing import Final
 
 #: One line each; blank lines and those that begin with `##` only part them for the reader.
@@ -417,6 +418,11 @@ REDIRECTS: Final = (
 )
 
 
+PLACES: Final = {"file": FILES, "new": NEW, "folder": FOLDERS, "number": ("3", "7", "50", "20000")}
+#: Names of one file.
+SAME: Final = {"link": "a.txt", "~/a.txt": "a.txt", '"$HOME"/b.txt': "b.txt", '"$PWD"/out': "out"}
+
+
 class Generator:
     """Makes lines; the same seed makes the same ones."""
 
@@ -433,23 +439,36 @@ class Generator:
     def pipeline(self) -> str:
         """Return a command, or some with pipes between them."""
         if self.random.random() < 0.1:
-            return self.command(CHANGES)
+            return self.command(CHANGES)[0]
         commands = [self.command(SOURCES)]
-        commands += [self.command(FILTERS) for _ in range(self.random.choice((0, 0, 1, 1, 2, 3)))]
-        text = " | ".join(command.removeprefix("! ") for command in commands)
+        for _ in range(self.random.choice((0, 0, 1, 1, 2, 3))):
+            command = self.command(FILTERS)
+            # Two commands that run at once and meet in a file race without end.
+            while any(_meet(command[1], uses) for _, uses in commands):
+                command = self.command(FILTERS)
+            commands.append(command)
+        text = " | ".join(text.removeprefix("! ") for text, _ in commands)
         return f"! {text}" if self.random.random() < 0.08 else text
 
-    def command(self, templates: tuple[str, ...]) -> str:
-        """Return a command with some redirects."""
+    def command(self, templates: tuple[str, ...]) -> tuple[str, set[tuple[str, bool]]]:
+        """Return a command with some redirects, and the files that it names, each with whether it is written."""
         text = self.random.choice(templates)
         for _ in range(self.random.choice((0, 0, 0, 1, 1, 2))):
             text += " " + self.random.choice(REDIRECTS)
-        while "{" in text:
-            text = (
-                text.replace("{file}", self.random.choice(FILES), 1)
-                .replace("{new}", self.random.choice(NEW), 1)
-                .replace("{folder}", self.random.choice(FOLDERS), 1)
-                .replace("{number}", str(self.random.choice((3, 7, 50, 20000))), 1)
-                .replace("{words}", " ".join(self.random.choices(WORDS, k=self.random.randint(1, 3))), 1)
-            )
-        return text
+        uses: set[tuple[str, bool]] = set()
+        while (place := re.search(r"\{(\w+)\}", text)) is not None:
+            chosen = self.chosen(place[1])
+            if place[1] in ("file", "new"):
+                uses.add((SAME.get(chosen, chosen), place[1] == "new"))
+            text = text[: place.start()] + chosen + text[place.end() :]
+        return text, uses
+
+    def chosen(self, kind: str) -> str:
+        """Return what stands for a place in a template."""
+        if kind == "words":
+            return " ".join(self.random.choices(WORDS, k=self.random.randint(1, 3)))
+        return str(self.random.choice(PLACES[kind]))
+
+
+def _meet(one: set[tuple[str, bool]], other: set[tuple[str, bool]]) -> bool:
+    return any(name == known and (writes or written) for name, writes in one for known, written in other)

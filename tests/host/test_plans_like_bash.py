@@ -32,7 +32,7 @@ def compared(duel: Duel, lines: Iterable[str]) -> Comparison:
     for line in lines:
         duel.compare(line, comparison)
     print(  # noqa: T201 - the figures of a long run, with -s
-        f"\n{comparison.same} the same, {comparison.raced} one of bash's own results, "
+        f"\n{comparison.same} the same, {len(comparison.raced)} one of bash's own results, "
         f"{len(comparison.refused)} refused by the parser, {len(comparison.different)} different"
     )
     return comparison
