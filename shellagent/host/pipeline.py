@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from governance.policy.plan import Command, Step
 from shellagent.host import environment
 from shellagent.host.builtin import BUILTINS, Place
-from shellagent.host.errors import CommandError
+from shellagent.host.errors import CommandError, RefusedError
+from shellagent.host.git import OBLIGATION_GIT_HARDENED, harden
 from shellagent.host.globbing import Expander
 from shellagent.host.reach import shown
 from shellagent.host.redirects import OWN_DESCRIPTORS, open_target
@@ -213,8 +214,13 @@ def _spawn_all(commands: Iterable[Running], runner: Runner, prepared: Prepared) 
 
 def _spawn(running: Running, runner: Runner, prepared: Prepared) -> None:
     name = shown(running.argv[0])
+    argv, env = running.argv, prepared.env
     try:
-        running.process = runner.launch(prepared, running.program, running.argv, running.files)
+        if OBLIGATION_GIT_HARDENED in prepared.assignment.obligations:
+            argv, env = harden(argv, env, prepared.place.folder.real)
+        running.process = runner.launch(prepared, running.program, argv, env, running.files)
+    except RefusedError as error:
+        running.fail(NOT_EXECUTABLE, str(error), str(error))
     except FileNotFoundError:
         # The program is there, so it is the interpreter in its first line that is not.
         detail = f"{name} or its interpreter was not found on this host."

@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,10 @@ from shellagent.host import environment
 from shellagent.host.builtin import Place
 from shellagent.host.errors import RefusedError
 from shellagent.host.folder import Folder
+from shellagent.host.git import OBLIGATION_GIT_HARDENED
 from shellagent.host.grants import real_paths, system_trees
 from shellagent.host.reach import Reach
-from shellagent.host.sandbox import Confinement, Sandbox
+from shellagent.host.sandbox import OBLIGATION_NETWORK, OBLIGATION_SANDBOX, Confinement, Sandbox
 from shellagent.protocol import Assignment, Reason
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 10.0
 OOM_SCORE: Final = b"500"
 MOST_COMMANDS: Final = 32
+#: What a decision may demand of this host; anything else is refused.
+OBLIGATIONS: Final = frozenset((OBLIGATION_SANDBOX, OBLIGATION_NETWORK, OBLIGATION_GIT_HARDENED))
 
 Spawner = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -79,6 +82,8 @@ class Runner:
     def prepare(self, assignment: Assignment, temporary: Path) -> Prepared:
         """Check an assignment against this host. Raises RefusedError with its reason; nothing has happened then."""
         plan = self._checked_plan(assignment)
+        if unknown := set(assignment.obligations) - OBLIGATIONS:
+            raise RefusedError(Reason.HOST_CEILING, f"This host cannot meet {', '.join(sorted(unknown))}.")
         protected = tuple(dict.fromkeys((*self.protected, *assignment.protected)))
         confinement = self.sandbox.confinement(
             grants=assignment.grants, obligations=assignment.obligations, protected=protected, temporary=temporary
@@ -130,7 +135,7 @@ class Runner:
         )
 
     def launch(
-        self, prepared: Prepared, program: str, argv: Sequence[str], files: Sequence[int]
+        self, prepared: Prepared, program: str, argv: Sequence[str], env: Mapping[str, str], files: Sequence[int]
     ) -> "subprocess.Popen[bytes]":
         """Start a program with `files` as its 0, 1 and 2. Raises OSError where the system cannot."""
         folder = prepared.place.folder
@@ -140,7 +145,7 @@ class Runner:
                 argv,
                 executable=program,
                 cwd=f"/proc/self/fd/{folder.descriptor}" if _HAS_PROC else folder.real,
-                env=prepared.env,
+                env=env,
                 stdin=files[0],
                 stdout=files[1],
                 stderr=files[2],

@@ -17,6 +17,7 @@ from shellagent.host.folder import Folder
 from shellagent.host.run import Run
 from shellagent.host.runner import Runner
 from shellagent.protocol import ExecutionReport, PathGrant, Reason, RunOutcome
+from tests.host.hostile import git
 from tests.host.server import assignment
 
 Perform = Callable[..., ExecutionReport]
@@ -29,9 +30,15 @@ def perform(runner: Runner, scratch: Path, tmp_path: Path) -> Perform:
     temporary.mkdir()
 
     def run(
-        line: str, *, timeout: int = 20, access: str = "write", during: Callable[[Run], None] | None = None
+        line: str,
+        *,
+        timeout: int = 20,
+        access: str = "write",
+        obligations: tuple[str, ...] = (),
+        during: Callable[[Run], None] | None = None,
     ) -> ExecutionReport:
-        wanted = assignment(plan=parse_text(line), grants=(PathGrant(str(scratch), access),), timeout=timeout)
+        grants = (PathGrant(str(scratch), access),)
+        wanted = assignment(plan=parse_text(line), grants=grants, timeout=timeout, obligations=obligations)
         started = Run(runner, runner.prepare(wanted, temporary), "start-key")
         helper = threading.Thread(target=during, args=(started,)) if during else None
         if helper:
@@ -303,6 +310,29 @@ def test_cd_stays_inside_what_was_granted(perform: Perform, runner: Runner, scra
 def test_home_is_what_the_host_reports(perform: Perform, runner: Runner) -> None:
     runner.home, runner.user = "/home/per son*", "somebody"
     assert text(perform('echo ~/x $USER-* "$HOME"')) == "/home/per son*/x somebody-* /home/per son*\n"
+
+
+def test_git_is_hardened_where_that_is_demanded(perform: Perform, scratch: Path) -> None:
+    evil, mark = scratch / "evil", scratch / "mark"
+    evil.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    evil.chmod(0o700)
+    (scratch / "repository").mkdir()
+    for arguments in (("init", "-q"), ("config", "core.fsmonitor", str(evil)), ("status",)):
+        git(scratch / "repository", *arguments)
+    assert mark.exists()
+    mark.unlink()
+    demanded = ("git-hardened",)
+    assert perform("cd repository && git status | cat", obligations=demanded).exit_codes == (0, 0, 0)
+    assert not mark.exists()
+    with (scratch / "repository/.git/config").open("a") as config:
+        config.write(f'[filter "evil"]\n clean = {evil}\n')
+    refused = perform("cd repository; git status || echo went on", obligations=demanded)
+    assert (refused.exit_codes, text(refused)) == ((0, 126, 0), "went on\n")
+
+
+def test_an_obligation_that_is_not_known_is_refused(perform: Perform) -> None:
+    with pytest.raises(RefusedError, match="cannot meet fly"):
+        perform("true", obligations=("fly",))
 
 
 def test_too_many_commands_and_a_nul_are_not_run(runner: Runner, tmp_path: Path) -> None:
