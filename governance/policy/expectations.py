@@ -22,8 +22,6 @@ FOLDER: Final = "/srv/work"
 #: HTTP 400: the command does not parse, or its program is on no table and the matrix denies it.
 REFUSED: Final = "400"
 EXPECTED: Final = (*(str(outcome) for outcome in Outcome), REFUSED)
-#: What a row stands for in the figures: genuine reading, a published escape, a line that people write.
-LABELS: Final = ("read", "escape", "oneliner")
 _KEYS: Final = frozenset(
     ("command", "argv", "maturity", "working_directory", "roots", "agent", "host", "expect", "label", "note")
 )
@@ -45,6 +43,7 @@ class Expectation:
     agent: str = ""
     host: str = ""
     expect: str = ""
+    #: Any group of rows; those labelled read (genuine reading), escape and oneliner (lines people write) have figures.
     label: str = ""
     note: str = ""
 
@@ -159,8 +158,8 @@ def _rows(place: str, data: object) -> list[Expectation]:
     expect, label = data.get("expect", ""), data.get("label", "")
     if expect not in ("", *EXPECTED):
         raise ExpectationError(f"`expect` is one of {', '.join(EXPECTED)}")
-    if label not in ("", *LABELS):
-        raise ExpectationError(f"`label` is one of {', '.join(LABELS)}")
+    if not isinstance(label, str):
+        raise ExpectationError("`label` is a text")
     if not (expect or label):
         raise ExpectationError("a row has `expect`, `label` or both")
     folder = _text(data, "working_directory") or FOLDER
@@ -175,7 +174,7 @@ def _rows(place: str, data: object) -> list[Expectation]:
             agent=_text(data, "agent"),
             host=_text(data, "host"),
             expect=str(expect),
-            label=str(label),
+            label=label,
             note=_text(data, "note"),
         )
         for level in (levels if isinstance(levels, list) else [levels])

@@ -24,13 +24,11 @@ from shellagent.api.serializers import (
     ExecuteSerializer,
     SessionSerializer,
 )
-from shellagent.errors import DeniedError, NoHostError, NotAllowlistedError
-from shellagent.models import Host, ShellSession
+from shellagent.errors import DeniedError, NotAllowlistedError
+from shellagent.models import ShellSession
 from shellagent.representation import Json, session_json
 from shellagent.schema import problems
-from shellagent.services import Ask, Idempotency, session_approve, session_reject, session_request
-from shellagent.services.asking import link_choose, request_read
-from shellagent.services.deciding import Circumstances
+from shellagent.services import Ask, Idempotency, dry_run, session_approve, session_reject, session_request
 from shellagent.states import Status
 from shellagent.waiting import session_wait
 
@@ -92,18 +90,7 @@ class DryRunView(GenericAPIView[Any]):
         serializer = self.get_serializer(data=data)
         serializer.is_valid(raise_exception=True)
         agent = _visible_agent(request, agent_id)
-        ask = ask_of(serializer.validated_data)
-        stored = request_read(ask)
-        try:
-            link = link_choose(ask.host, agent.pk)
-            host = link.host
-        except NoHostError:
-            link, host = None, Host()
-        circumstances = Circumstances.of(
-            agent=agent.name, maturity=agent.maturity, is_suspended=agent.is_suspended, host=host, link=link
-        )
-        directory = ask.working_directory or (link.working_directory if link else "")
-        return Response(circumstances.decide(stored, directory).to_json())
+        return Response(dry_run(agent=agent, ask=ask_of(serializer.validated_data)).to_json())
 
 
 class ApproveView(GenericAPIView[Any]):

@@ -3,6 +3,7 @@
 from shellagent.services.approving import may_approve, session_approve, session_reject
 from shellagent.services.asking import Ask, Asker, Idempotency, session_request
 from shellagent.services.cancelling import may_cancel, session_cancel
+from shellagent.services.dry_running import dry_run
 from shellagent.services.hosts import (
     agent_host_delete,
     agent_host_set,
@@ -29,6 +30,7 @@ __all__ = [
     "Idempotency",
     "agent_host_delete",
     "agent_host_set",
+    "dry_run",
     "enrolment_issue",
     "host_enrol",
     "host_party",

@@ -1,6 +1,7 @@
 """Operators' rules as values: what a pattern matches, which rules fire, and what a grant never lifts."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -18,9 +19,20 @@ HOME = Word((Part(PartKind.VARIABLE, "HOME"),))
 
 
 def rule(
-    tokens: str, outcome: Outcome = Outcome.ALLOW, *, name: str = "", whole: bool = False, **scope: object
+    tokens: str,
+    outcome: Outcome = Outcome.ALLOW,
+    *,
+    name: str = "",
+    whole: bool = False,
+    scope: Mapping[str, object] | None = None,
 ) -> OperatorRule:
-    data = {"tokens": tokens, "outcome": str(outcome), "justification": "Because.", "whole": whole, "scope": scope}
+    data = {
+        "tokens": tokens,
+        "outcome": str(outcome),
+        "justification": "Because.",
+        "whole": whole,
+        "scope": scope or {},
+    }
     return OperatorRule.from_json({**data, "name": name or tokens})
 
 
@@ -77,11 +89,13 @@ def test_what_a_rule_is_made_of_is_kept() -> None:
         "git push|fetch 'a b'",
         Outcome.DENY,
         whole=True,
-        agents=["a"],
-        hosts=["h"],
-        least_maturity="INTERN",
-        most_maturity="SUPERVISED",
-        directories=["~/x"],
+        scope={
+            "agents": ["a"],
+            "hosts": ["h"],
+            "least_maturity": "INTERN",
+            "most_maturity": "SUPERVISED",
+            "directories": ["~/x"],
+        },
     )
     assert OperatorRule.from_json(json.loads(json.dumps(made.to_json()))) == made
 
@@ -122,7 +136,7 @@ def test_what_is_no_rule(data: dict[str, object]) -> None:
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_scope(outcome: Outcome, scope: dict[str, object], fires: bool) -> None:
     question = Question(Plan.simple("touch", "a"), Maturity.SUPERVISED, FACTS, FOLDER, agent="atom", host="here")
-    fired = fire([rule("touch", outcome, **scope)], question, [touch(FOLDER)])
+    fired = fire([rule("touch", outcome, scope=scope)], question, [touch(FOLDER)])
     assert bool(fired.rules) is fires
 
 
@@ -141,7 +155,9 @@ def fired(*commands: RuledCommand, rules: tuple[OperatorRule, ...]) -> Fired:
 
 
 def test_of_several_folders_a_grant_needs_all_and_a_denial_one() -> None:
-    grant, denial = (rule("touch", outcome, directories=["~/a"]) for outcome in (Outcome.ALLOW, Outcome.DENY))
+    grant, denial = (
+        rule("touch", outcome, scope={"directories": ["~/a"]}) for outcome in (Outcome.ALLOW, Outcome.DENY)
+    )
     for folders, is_granted, is_denied in (
         (("/home/ada/a", "/home/ada/a/b"), True, True),
         (("/home/ada/a", "/home/ada/ab"), False, True),
@@ -243,10 +259,46 @@ def test_a_rule_that_asks_or_denies_is_stricter_than_the_matrix() -> None:
         assert decision.would_allow
 
 
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("touch a && touch b", Outcome.ALLOW),
+        ("cat a | head && touch b", Outcome.ALLOW),
+        ("touch a; mkdir b", Outcome.ASK),
+        ("touch a > b", Outcome.ASK),
+        ("touch a 2>&1", Outcome.ALLOW),
+        ("timeout 5 touch a", Outcome.ASK),
+        ("cat a > b && touch c", Outcome.ASK),
+    ],
+)
+def test_a_grant_in_a_plan(command: str, outcome: Outcome) -> None:
+    assert decided(command, rule("touch")).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "command", ["ls | cat a", "timeout 5 cat a", "ls && nice cat a", "/bin/cat a", "ls; ls || cat a > b"]
+)
+def test_a_denial_in_a_plan(command: str) -> None:
+    assert decided(command, rule("cat", Outcome.DENY), maturity=Maturity.AUTONOMOUS).outcome is Outcome.DENY
+
+
+def test_a_grant_of_a_folder_is_for_every_folder_that_a_plan_may_stand_in() -> None:
+    grant = rule("touch", scope={"directories": [f"{FOLDER}/notes"]})
+    assert decided("cd notes && touch a", grant).outcome is Outcome.ALLOW
+    for command in ("touch a", "cd notes; touch a", "cd notes && cd .. && touch a", "cd notes | touch a"):
+        assert decided(command, grant).outcome is Outcome.ASK, command
+
+
 def test_the_version_of_a_policy_is_of_its_rules_too() -> None:
     versions = {
         policy_of(SHIPPED_MATRIX, SHIPPED_DIRECTORIES, POLICY.tables, POLICY.protection, rules).version
-        for rules in ([], [rule("ls")], [rule("ls", Outcome.DENY)], [rule("ls", agents=["a"])], [rule("ls", name="b")])
+        for rules in (
+            [],
+            [rule("ls")],
+            [rule("ls", Outcome.DENY)],
+            [rule("ls", scope={"agents": ["a"]})],
+            [rule("ls", name="b")],
+        )
     }
     assert len(versions) == 5
 
@@ -269,7 +321,7 @@ def test_the_version_of_a_policy_is_of_its_rules_too() -> None:
 )
 def test_examples(tokens: str, outcome: Outcome, examples: list[str], refuses: list[str], said: list[str]) -> None:
     scope = {"agents": ["a"], "hosts": ["h"], "least_maturity": "INTERN", "directories": ["~/work"]}
-    problems = example_problems(rule(tokens, outcome, **scope), examples, refuses, POLICY)
+    problems = example_problems(rule(tokens, outcome, scope=scope), examples, refuses, POLICY)
     assert len(problems) == len(said)
     for (_text, why), expected in zip(problems, said, strict=True):
         assert expected in why
