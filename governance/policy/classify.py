@@ -18,7 +18,6 @@ _SIGN_MATTERS: Final = frozenset(Handling) - {Handling.PLAIN}
 _TRUTH: Final = frozenset(["true", "false", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False"])
 #: Rules that a table may name in `ask`, and why each asks.
 ASK_RULES: Final[Mapping[str, str]] = {
-    "needs-obligations": "A repository's own configuration can name programs to run, so a person decides.",
     "outside-sandbox": "What it runs is outside any sandbox and is not read, so a person decides.",
     "shows-secrets": "What it prints may hold secrets, so a person decides.",
     "interactive": "It needs a terminal, and a command has none.",
@@ -150,7 +149,7 @@ class _Reader:
                 else:
                     are_options_over = any(option.is_last for option in self.met)
             elif entry.subcommands:
-                self.finish(entry)
+                self.finish(entry, has_subcommand=True)
                 self.subcommand(arg, entry)
                 return
             else:
@@ -280,6 +279,9 @@ class _Reader:
         index = self.reading.token(arg, "option", effect, category)
         if kind is not None:
             apply(self.reading, index, kind, Arg.literal(value))
+        elif not effect:
+            self.reading.retoken(index, "is a listed option", Category.READ)
+            self.enter(options[-1], value)
 
     def meet_next(self, arg: Arg, options: Sequence[Option]) -> None:
         """Note known options, the last of which takes the next words as its values."""
@@ -303,6 +305,12 @@ class _Reader:
             _misplaced(reading, index, value)
         else:
             apply(reading, index, kind, value)
+            self.enter(option, value.text)
+
+    def enter(self, option: Option, value: str) -> None:
+        """Note that what follows is meant from another folder, where an option says so."""
+        if option.is_entered:
+            self.reading.folder = self.reading.place(value)
 
     def unknown_option(self, arg: Arg, name: str, *, takes_none: bool = False) -> bool:
         """Ask because of an option."""
@@ -316,11 +324,11 @@ class _Reader:
         self.reading.token(arg, role, "is not known", Category.UNKNOWN)
         self.reading.find(rule, justification)
 
-    def finish(self, entry: Entry) -> None:
+    def finish(self, entry: Entry, *, has_subcommand: bool = False) -> None:
         """Note what the options together make of the program: its category, and what it does where it stands."""
         reading, modes = self.reading, [option for option in self.met if option.mode is not None]
         given = {name for option in self.met for name in option.names}
-        if entry.needs and not self.is_cut and not given & entry.needs:
+        if entry.needs and not (has_subcommand or self.is_cut or given & entry.needs):
             names = " or ".join(sorted(entry.needs))
             reading.find("needs-option", f"{reading.title} is only understood with {names}.")
         if modes:
@@ -329,7 +337,7 @@ class _Reader:
             reading.tokens[self.at] = replace(token, category=category)
         places = [option.here for option in self.met if option.here] + ([] if modes or not entry.here else [entry.here])
         for access in dict.fromkeys(places):
-            reading.paths.append(PathUse(".", access, self.recursion))
+            reading.paths.append(PathUse(reading.place("."), access, self.recursion))
             if access is Access.WRITE:
                 reading.retoken(self.at, reading.tokens[self.at].effect, Category.WRITE)
 

@@ -12,6 +12,7 @@ _NOTHING: Final = {
     "blocked": "Nothing: blocked programs are denied at every maturity, whoever approves.",
     "protected-path": "Nothing: protected paths are out of reach of every agent, whoever approves. Leave the path out.",
     "contains-protected": "Name the folders below it that you need; the protected path must not be among them.",
+    "protected-host": "Nothing: these addresses are out of reach of every agent, whoever approves.",
     "environment": "Leave these variables out.",
     "engine-error": "Nothing: the command could not be judged. Tell an operator.",
     "relative-directory": "Send an absolute working directory.",
@@ -21,6 +22,10 @@ _INSTEAD: Final = {
     "unknown-operand": "give the operands that the program's table lists",
     "unknown-subcommand": "use a listed subcommand",
     "invalid-value": "give a value of the type that is named",
+    "needs-option": "give the option that is named",
+    "glob-place": "name the one file, or put the pattern into quotes",
+    "may-match-protected": "name the files",
+    "unreadable-host": "name the host plainly",
     "never-read": "put the code into a file in your directory and run that file",
     "no-sandbox": "use a host whose sandbox is active",
 }
@@ -47,7 +52,8 @@ def _does(reading: Reading, category: Category) -> str:
     cause = ""
     if raising is not None and raising.role != "program" and category is not entry.category:
         cause = f", because of {shown(raising.text)}"
-    return f"`{reading.title}` {doing} (category {category}{cause})."
+    outside = " Another process does the work, outside the sandbox." if reading.is_daemon else ""
+    return f"`{reading.title}` {doing} (category {category}{cause}).{outside}"
 
 
 def what_would_allow(question: Question, rules: Iterable[Rule], matrix: Matrix, categories: Iterable[Category]) -> str:

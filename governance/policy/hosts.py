@@ -133,12 +133,12 @@ def judge_host(text: str, own: tuple[str, ...] = ()) -> HostVerdict:
     reasons = [reason for address in addresses if (reason := _address_reason(address))]
     if name:
         reasons += [_NAMES[name]] if name in _NAMES else []
-        reasons += [why for domain, why in _DOMAINS.items() if name.endswith(domain)]
+        reasons += [why for domain, why in _DOMAINS.items() if f".{name}".endswith(domain)]
     if _is_own(addresses, name, own):
         reasons.append(_OWN)
     if reasons:
         return HostVerdict(host, protected=reasons[0])
-    if name.endswith(_SPELLING):
+    if f".{name}".endswith(_SPELLING):
         return HostVerdict(host, unreadable="its name can spell any address")
     return HostVerdict(host)
 

@@ -38,7 +38,17 @@ _ENTRY_KEYS: Final = _SHARED_KEYS.union(
     ["justification", "style", "flags", "options", "numeric", "dashless", "daemon", "needs", "ask", "subcommand"]
 )
 _PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
-_OPTION_KEYS: Final = _SHARED_KEYS | {"value", "optional", "mode", "effect", "everywhere", "in_place", "last", "alone"}
+_OPTION_KEYS: Final = _SHARED_KEYS | {
+    "value",
+    "optional",
+    "mode",
+    "effect",
+    "everywhere",
+    "in_place",
+    "last",
+    "enters",
+    "alone",
+}
 OBLIGATIONS: Final = ("sandbox", "git-hardened")
 _T = TypeVar("_T")
 
@@ -73,13 +83,10 @@ def read_tables(files: Mapping[str, bytes]) -> Tables:
 class _Program:
     """One `[[program]]` of a file under all its names, and the examples that are to prove it."""
 
-    file: str
+    #: The file, the line where it starts, and its names.
+    label: str
     entries: Mapping[str, Entry]
     raw: Mapping[str, object]
-
-    @property
-    def label(self) -> str:
-        return f"{self.file}: {' '.join(self.entries)}"
 
 
 def _proved(programs: Iterable[_Program], problems: list[str]) -> dict[str, Entry]:
@@ -96,7 +103,7 @@ def _proved(programs: Iterable[_Program], problems: list[str]) -> dict[str, Entr
             continue
         for name, entry in program.entries.items():
             if name in found:
-                problems.append(f"{program.file}: `{name}` is listed twice")
+                problems.append(f"{program.label}: `{name}` is listed twice")
                 doubled.add(name)
                 if found[name].category is Category.BLOCKED:
                     continue
@@ -116,14 +123,15 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[_Program]
         problems.append(f"{file}: a table holds [[program]] entries only, not {sorted(data) or type(programs)}")
         return []
     found: list[_Program] = []
-    for number, raw in enumerate(programs, start=1):
-        label = f"{file}: program {number}"
+    lines = [number for number, line in enumerate(content.splitlines(), start=1) if line.strip() == b"[[program]]"]
+    for raw, line in zip(programs, [*lines, *[0] * len(programs)], strict=False):
+        label = f"{file}, line {line}"
         try:
             _require(isinstance(raw, dict), "an entry is a table")
             names = _words(raw, "names")
-            label = f"{file}: {' '.join(names)}"
+            label += f": {' '.join(names)}"
             _require(bool(names), "`names` is missing")
-            found.append(_Program(file, dict.fromkeys(names, _entry(names, raw, _PROGRAM_KEYS)), raw))
+            found.append(_Program(label, dict.fromkeys(names, _entry(names, raw, _PROGRAM_KEYS)), raw))
         except TableError as error:
             problems.append(f"{label}: {error}")
     return found
@@ -215,6 +223,7 @@ def _option(raw: object) -> Option:
         is_everywhere=_flag(raw, "everywhere"),
         is_in_place=_flag(raw, "in_place"),
         is_last=_flag(raw, "last"),
+        is_entered=_flag(raw, "enters"),
         alone=_category(raw, "alone"),
     )
 
