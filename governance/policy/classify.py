@@ -279,9 +279,9 @@ class _Reader:
         index = self.reading.token(arg, "option", effect, category)
         if kind is not None:
             apply(self.reading, index, kind, Arg.literal(value))
+            self.enter(options[-1], value)
         elif not effect:
             self.reading.retoken(index, "is a listed option", Category.READ)
-            self.enter(options[-1], value)
 
     def meet_next(self, arg: Arg, options: Sequence[Option]) -> None:
         """Note known options, the last of which takes the next words as its values."""

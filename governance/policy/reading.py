@@ -91,6 +91,8 @@ class Reading:
     scripts: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     obligations: set[str] = field(default_factory=set)
+    #: Where it goes before it looks at what follows, as `git -C` does; empty for where it stands.
+    folder: str = ""
     has_network: bool = False
     #: Another process does the work, outside the sandbox.
     is_daemon: bool = False
@@ -145,6 +147,10 @@ class Reading:
         """Note something that makes the command ask."""
         self.findings.append(Finding(rule, justification))
 
+    def place(self, text: str) -> str:
+        """Return a path that is meant from the folder where the program went as one from where it stands."""
+        return text if not self.folder or text.startswith("/") else f"{self.folder}/{text}"
+
     def unread(self, args: Sequence[Arg], effect: str) -> None:
         """Note words that are not read; what they may name is guessed."""
         for arg in args:
@@ -160,7 +166,7 @@ class Reading:
         pieces.append(word.partition(":")[0])
         pieces += [word[max(0, word.find("/")) :], word[2:] if word.startswith("-") else word]
         self.paths += [
-            PathUse(piece, Access.READ, is_guess=True, has_glob=arg.has_glob)
+            PathUse(self.place(piece), Access.READ, is_guess=True, has_glob=arg.has_glob)
             for piece in dict.fromkeys(pieces)
             if piece and "://" not in piece and not piece.startswith("//")
         ]

@@ -54,7 +54,12 @@ def read_code(reading: Reading) -> None:
 
 def takes_glob(kind: ValueType) -> bool:
     """Return whether any number of names may stand where a value of this type repeats."""
-    return kind.pattern is None and kind.handling in (Handling.PATH, Handling.PLAIN, Handling.GUESSED)
+    return kind.pattern is None and kind.handling in (
+        Handling.PATH,
+        Handling.PLAIN,
+        Handling.GUESSED,
+        Handling.REVISION,
+    )
 
 
 def note_path(reading: Reading, index: int, arg: Arg, access: Access, recursion: Recursion = Recursion.NONE) -> None:
@@ -72,7 +77,7 @@ def note_path(reading: Reading, index: int, arg: Arg, access: Access, recursion:
         reading.retoken(index, effect, category)
     if arg.has_glob and ".." in arg.text.split("/"):
         reading.find("glob-place", f"{shown(arg.text)} goes up behind a pattern, so where it leads is not known.")
-    reading.paths.append(PathUse(arg.text, access, recursion, has_glob=arg.has_glob))
+    reading.paths.append(PathUse(reading.place(arg.text), access, recursion, has_glob=arg.has_glob))
 
 
 def _unfit(reading: Reading, index: int, kind: ValueType, arg: Arg) -> None:
@@ -90,6 +95,14 @@ def _guessed(reading: Reading, index: int, kind: ValueType, arg: Arg, _recursion
     reading.guess(arg)
     if arg.has_glob:
         note_path(reading, index, arg, Access.READ, Recursion.NAMES)
+
+
+def _revision(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion: Recursion) -> None:
+    if arg.text.startswith("/") or ".." in arg.text.split("/"):
+        # Outside of a repository, and with paths that lead out of it, `git diff` compares any two files.
+        note_path(reading, index, arg, Access.READ, recursion)
+    else:
+        _guessed(reading, index, kind, arg, recursion)
 
 
 def _path(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion: Recursion) -> None:
@@ -155,6 +168,7 @@ def _article(name: str) -> str:
 _APPLIED: Final[Mapping[Handling, Callable[[Reading, int, ValueType, Arg, Recursion], None]]] = {
     Handling.PLAIN: _plain,
     Handling.GUESSED: _guessed,
+    Handling.REVISION: _revision,
     Handling.AT_PATH: _at_path,
     Handling.PATH: _path,
     Handling.REMOTE_PATH: _remote_path,

@@ -8,7 +8,7 @@ awk it is, the program is not accepted.
 import re
 from typing import Final, NamedTuple
 
-from governance.policy.scripts.reading import ScriptError, ScriptReading, shown
+from governance.policy.scripts.reading import MOST_PIECES, ScriptError, ScriptReading, shown
 
 _TOKEN: Final = re.compile(
     r"""
@@ -123,6 +123,8 @@ def _tokens(text: str) -> list[_Token]:
         elif token.text in (")", "]") and conditions:
             closes_condition = conditions.pop()
         tokens.append(token)
+        if len(tokens) > MOST_PIECES:
+            raise ScriptError("The awk program is too long to be read.")
         last = token
     return tokens
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final, NamedTuple
 
-from governance.policy.scripts.reading import ScriptError, ScriptReading, shown
+from governance.policy.scripts.reading import MOST_PIECES, ScriptError, ScriptReading, shown
 
 _TOKEN: Final = re.compile(
     r"""
@@ -116,6 +116,8 @@ def _tokens(text: str) -> list[_Token]:
         else:
             is_key = bool(brackets) and brackets[-1] == "{" and last in ("{", ",")
             tokens.append(_Token(kind, found[0], is_key))
+        if len(tokens) + len(brackets) > MOST_PIECES:
+            raise ScriptError("The jq filter is too long to be read.")
         if kind == "quote":
             position, is_open = _string(text, position)
             brackets += ['"'] if is_open else []

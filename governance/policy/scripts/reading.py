@@ -1,8 +1,11 @@
 """What a script in an argument (sed, awk, jq) turns out to do, and why it may not be accepted."""
 
 from dataclasses import dataclass
+from typing import Final
 
-_SHOWN_CHARACTERS = 40
+_SHOWN_CHARACTERS: Final = 40
+#: Tokens of awk and jq, commands of sed: more than anybody writes into an argument, and read in a few milliseconds.
+MOST_PIECES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from governance.policy.scripts.reading import ScriptError, ScriptReading, shown
+from governance.policy.scripts.reading import MOST_PIECES, ScriptError, ScriptReading, shown
 
 _BLANKS: Final = re.compile(r"[ \t]*")
 _BETWEEN: Final = re.compile(r"[ \t\n;]*")
@@ -51,6 +51,7 @@ class _Script:
         self.is_ambiguous = False
         self.position = 0
         self.depth = 0
+        self.commands = 0
         self.reads: list[str] = []
         self.writes: list[str] = []
         self.problems: list[str] = []
@@ -103,6 +104,9 @@ class _Script:
 
     def command(self) -> None:
         """Read addresses, `!`, and one command with all that belongs to it."""
+        self.commands += 1
+        if self.commands > MOST_PIECES:
+            raise ScriptError("The sed script is too long to be read.")
         if self.address(is_second=False):
             self.skip(_BLANKS)
             if self.peek() == ",":
