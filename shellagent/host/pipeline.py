@@ -36,11 +36,11 @@ class End:
     detail: str = ""
 
     @classmethod
-    def of(cls, status: int) -> "End":
-        """Return the end of a process by what its parent was told: negative for a signal."""
+    def of(cls, name: str, status: int) -> "End":
+        """Return the end of a program by what its parent was told: negative for a signal."""
         if status >= 0:
             return cls(status)
-        return cls(128 - status, Reason.SIGNAL, f"Ended by {_signal_name(-status)}.")
+        return cls(128 - status, Reason.SIGNAL, f"{shown(name)} was ended by {_signal_name(-status)}.")
 
 
 def _signal_name(number: int) -> str:
@@ -85,7 +85,7 @@ class Running:
         """Write what there is room for; that nobody reads what a builtin prints is its end."""
         writer.go_on()
         if writer.error == errno.EPIPE and self.process is None and writer is self.writers[0]:
-            self.end = End.of(-signal.SIGPIPE)
+            self.end = End.of(self.command.program, -signal.SIGPIPE)
 
 
 class Pipeline:

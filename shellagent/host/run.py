@@ -74,8 +74,12 @@ class Run:
         #: Held by whoever sends output of the running command, so that no part is sent twice at once.
         self.sending = threading.Lock()
         self.is_finished = False
-        self._open_outputs()
-        self._advance()
+        try:
+            self._open_outputs()
+            self._advance()
+        except BaseException:
+            self._close()
+            raise
 
     def created_at(self) -> float:
         """Return the first process's create time as psutil gives it, 0.0 where there is none."""
@@ -200,7 +204,7 @@ class Run:
     def _reap(self, running: Running, process: "subprocess.Popen[bytes]", ended: int) -> None:
         self._unwatch(ended)
         os.close(ended)
-        running.end = End.of(process.wait())
+        running.end = End.of(running.command.program, process.wait())
         self.runner.ended(process.pid)
         self._tree.settle(process.pid, spare=self.runner.others(()))
         self._advance()

@@ -14,6 +14,7 @@ from governance.policy.plan import Command, Mode, Plan, Redirect, Step, Word
 from shellagent.host import globbing, redirects
 from shellagent.host.errors import RefusedError
 from shellagent.host.folder import Folder
+from shellagent.host.pipeline import Pipeline
 from shellagent.host.run import Run
 from shellagent.host.runner import Runner
 from shellagent.protocol import ExecutionReport, PathGrant, Reason, RunOutcome
@@ -69,7 +70,7 @@ def test_every_command_and_every_step_reports(perform: Perform) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "reason", "detail"),
     [
-        ("yes | head -n 1", 141, Reason.SIGNAL, "SIGPIPE"),
+        ("yes | head -n 1", 141, Reason.SIGNAL, "yes was ended by SIGPIPE"),
         ("nosuch | cat", 127, Reason.NOT_FOUND, "nosuch was not found"),
         ("nosuch || false", 1, Reason.EXIT, ""),
         ("! nosuch", 0, Reason.EXIT, ""),
@@ -111,6 +112,19 @@ def test_no_thread_and_no_descriptor_stays(perform: Perform, scratch: Path) -> N
     perform(line)
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert threading.active_count() == threads
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
+    perform("true")
+    before = sorted(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(Pipeline, "_connect", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        perform("/bin/true")
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def fail(*_arguments: object) -> None:
+    raise OSError(24, "Too many open files")
 
 
 def test_every_command_has_three_descriptors(perform: Perform) -> None:
