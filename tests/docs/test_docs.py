@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import get_commands, load_command_class
@@ -116,6 +118,11 @@ def test_the_options_described_are_those_there_are() -> None:
         command = load_command_class("atomsite", name)
         assert isinstance(command, BaseCommand)
         helps[name] = command.create_parser("manage.py", name).format_help()
+    command = load_command_class("atomsite", "policy")
+    assert isinstance(command, BaseCommand)
+    parser = command.create_parser("manage.py", "policy")
+    helps["policy"] = parser.format_help()
+    helps |= {f"policy {name}": one.format_help() for name, one in subparsers(parser).items()}
     described = {squeezed(block) for block in blocks(REFERENCE / "commands.md", "text")}
     for name, text in helps.items():
         assert squeezed(text) in described, f"the help of {name} is another one"
@@ -124,7 +131,12 @@ def test_the_options_described_are_those_there_are() -> None:
 
 def actions() -> dict[str, Parser]:
     """Return the parsers of `localagent`'s actions."""
-    (found,) = [action.choices for action in localagent.parser()._actions if isinstance(action.choices, dict)]
+    return subparsers(localagent.parser())
+
+
+def subparsers(parser: ArgumentParser) -> dict[str, Any]:
+    """Return the parsers of a command's actions."""
+    (found,) = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
     return found
 
 

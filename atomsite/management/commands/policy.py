@@ -86,7 +86,7 @@ class Command(AtomCommand):
         def action(name: str, told: str, examples: str) -> ArgumentParser:
             one: ArgumentParser = actions.add_parser(
                 name,
-                help=told.partition(".")[0],
+                help=told.partition("\n")[0].partition(":")[0].partition(",")[0].removesuffix("."),
                 description=told,
                 epilog=examples,
                 formatter_class=parser.formatter_class,
