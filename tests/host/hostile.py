@@ -114,7 +114,7 @@ class Hostile:
         (self.folder / "file").write_text("changed\n")
         # Unchanged, so that only its content can tell.
         os.utime(self.folder / ".gitattributes")
-        (self.folder / "sub/inside").write_text("changed\n")
+        os.utime(self.folder / "sub/inside")
 
     def was_run(self) -> bool:
         """Return whether a program of the repository's was run, and forget it."""

@@ -81,7 +81,6 @@ from .cases import ask, rule_ids
         ["git", "diff", "--textconv"],
         ["git", "diff", "--output=x"],
         ["git", "grep", "-Osh", "x"],
-        ["git", "status"],
         # `e` shows every process's environment
         ["ps", "e"],
         ["ps", "axe"],

@@ -280,8 +280,8 @@ def test_hostile_texts_at_the_size_limit_take_a_moment(name: str) -> None:
     for unit in units:
         for prefix in ("", "/", "s/", '"', "{print "):
             text = (prefix + unit * 8192)[:8192]
-            started = time.perf_counter()
+            started = time.thread_time()
             READERS[name](text)
-            slowest = max(slowest, time.perf_counter() - started)
+            slowest = max(slowest, time.thread_time() - started)
     # They take about 4 ms; anything that is not linear takes seconds.
     assert slowest < 0.1
