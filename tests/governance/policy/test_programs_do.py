@@ -129,3 +129,20 @@ def test_the_network_is_closed_to_what_does_not_need_it(command: str, obligation
 def test_a_script_s_file_is_named_for_the_host() -> None:
     assert ask("python3 tools/a.py --x").scripts == ("/srv/agent/tools/a.py",)
     assert ask("make -f build.mk").scripts == ("/srv/agent/build.mk",)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("systemctl list-units", "DBUS_SYSTEM_BUS_ADDRESS"),
+        ("rpm -qa", "RPM_CONFIGDIR"),
+        ("apt list", "APT_CONFIG"),
+        ("clang --version", "CCC_OVERRIDE_OPTIONS"),
+        ("ping example.org", "MTR_PACKET"),
+        ("curl https://example.org", "SSLKEYLOGFILE"),
+        ("go build", "GOTOOLCHAIN"),
+        ("rsync -a a b", "RSYNC_RSH"),
+    ],
+)
+def test_a_variable_that_names_a_program_is_refused(command: str, name: str) -> None:
+    assert ask(command, Maturity.AUTONOMOUS, env={name: "x"}).has_rule("environment")
