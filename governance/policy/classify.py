@@ -310,6 +310,9 @@ class _Reader:
     def enter(self, option: Option, value: str) -> None:
         """Note that what follows is meant from another folder, where an option says so."""
         if option.is_entered:
+            if self.reading.scripts:
+                # `make -f FILE -C FOLDER` means FOLDER/FILE, although the file is named first.
+                self.reading.find("invalid-value", f"{shown(value)} must stand before the file that is run.")
             self.reading.folder = self.reading.place(value)
 
     def unknown_option(self, arg: Arg, name: str, *, takes_none: bool = False) -> bool:

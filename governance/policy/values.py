@@ -126,7 +126,7 @@ def _script_file(reading: Reading, index: int, kind: ValueType, arg: Arg, _recur
         return
     reading.retoken(index, reading.tokens[index].effect or "is code that is run", Category.BUILD)
     note_path(reading, index, arg, Access.READ)
-    reading.scripts.append(arg.text)
+    reading.scripts.append(reading.place(arg.text))
 
 
 def _code(reading: Reading, index: int, kind: ValueType, arg: Arg, _recursion: Recursion) -> None:
