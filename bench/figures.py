@@ -67,6 +67,16 @@ class ClaimFigure:
     plan: str
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFigure:
+    """What one piece of governance's work costs, in microseconds of one thread; a limit of 0 is none."""
+
+    name: str
+    median_us: float
+    p95_us: float
+    limit_us: float = 0
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -78,6 +88,7 @@ class Run:
     loads: list[Load] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
     claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
+    policy: list[PolicyFigure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.
     broken: list[str] = field(default_factory=list)

@@ -61,6 +61,7 @@ def gates(run: Run) -> list[Gate]:
         found += _against_peers(run, ours, database, title, factor)
         found += _footprint(next((one for one in run.footprints if one.key == f"ours-{database}"), None), title)
         found += _claims(run, database, title)
+    found += [Gate(f"{one.name}, in µs", one.limit_us, (one.median_us,)) for one in run.policy if one.limit_us]
     return found
 
 

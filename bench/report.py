@@ -40,6 +40,12 @@ to it: decided again where rules changed, moved, and its event written.
 
 """
 
+POLICY = """## Governance
+
+In one process and one thread, with the shipped tables, matrix and directories; twelve everyday commands take turns.
+
+"""
+
 
 def to_json(run: Run) -> str:
     """Return every figure of the run as JSON."""
@@ -60,6 +66,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _not_won(run),
         _footprints(run),
         _claims(run),
+        _policy(run),
         _missing(run),
         _loads(run),
         HOW.format(account=account, at_once=at_once) + "".join(f"- {note}\n" for note in run.notes),
@@ -174,6 +181,17 @@ def _claims(run: Run) -> str:
         head = ("sessions", "the queue's query, median, µs", "p95", "a whole claim, median, µs", "p95")
         text += f"### On {database}\n\n" + _table(head, rows) + "\n" + "".join(map(_plan, figures))
     return CLAIM + text if text else ""
+
+
+def _policy(run: Run) -> str:
+    if not run.policy:
+        return ""
+    yardstick = run.policy[0].median_us
+    rows = [
+        (one.name, f"{one.median_us:.0f}", f"{one.p95_us:.0f}", f"{one.median_us / yardstick:.1f}")
+        for one in run.policy
+    ]
+    return POLICY + _table(("what", "median, µs", "p95, µs", "of the yardstick"), rows)
 
 
 def _plan(figure: ClaimFigure) -> str:
