@@ -36,10 +36,10 @@ _RUNS_CODE: Final = frozenset(
     reset restore revert send-email send-pack stage submodule svn switch web--browse""".split()  # noqa: SIM905
 )
 #: The same, except for the first words that are listed here.
-_READING_WORDS: Final[Mapping[str, frozenset[str]]] = {
+_HARDENED_WORDS: Final[Mapping[str, frozenset[str]]] = {
     "bisect": frozenset(["log"]),
-    "stash": frozenset(["list", "show"]),
-    "worktree": frozenset(["list"]),
+    "stash": frozenset(["list", "show", "drop", "clear"]),
+    "worktree": frozenset(["list", "remove", "prune"]),
 }
 _NETWORK_WORDS: Final[Mapping[str, frozenset[str]]] = {"remote": frozenset(["show", "update", "prune"])}
 #: Subcommands that print what a configuration holds.
@@ -61,13 +61,13 @@ _UNDOING: Final = ("--ext-diff", "--textconv", "--filters", "--remerge-diff", "-
 #: The programs that a subcommand may run in spite of all that. Any that is not listed may run each.
 _MAY_RUN: Final[Mapping[str, Collection[Family]]] = {
     **dict.fromkeys(["status", "diff", "diff-files", "diff-index", "blame", "annotate", "ls-files"], (Family.FILTER,)),
-    **dict.fromkeys(["describe", "rm", "mv", "archive"], (Family.FILTER,)),
+    **dict.fromkeys(["describe", "rm", "mv", "archive", "worktree"], (Family.FILTER,)),
     **dict.fromkeys(["reflog", "stash"], (Family.DIFF, Family.MERGE)),
     "notes": (Family.MERGE,),
     **dict.fromkeys(
         """branch cat-file check-attr check-ignore check-mailmap check-ref-format cherry clean config count-objects
         diff-tree for-each-ref fsck grep init log ls-tree merge-base name-rev remote rev-list rev-parse shortlog show
-        show-branch show-ref symbolic-ref tag var verify-pack version worktree""".split(),  # noqa: SIM905
+        show-branch show-ref symbolic-ref tag var verify-pack version""".split(),  # noqa: SIM905
         (),
     ),
 }
@@ -85,8 +85,8 @@ class GitCommand:
     def runs_code(self) -> bool:
         """Return whether governance judges this subcommand as running code or as reaching the network."""
         words = [word for word in self.arguments if not word.startswith("-")]
-        if self.subcommand in _READING_WORDS:
-            return not self.arguments or self.arguments[0] not in _READING_WORDS[self.subcommand]
+        if self.subcommand in _HARDENED_WORDS:
+            return not self.arguments or self.arguments[0] not in _HARDENED_WORDS[self.subcommand]
         if self.subcommand in _NETWORK_WORDS:
             return bool(words) and words[0] in _NETWORK_WORDS[self.subcommand]
         return self.subcommand in _RUNS_CODE

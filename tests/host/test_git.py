@@ -19,8 +19,8 @@ READING = """
 status|status -sb --ignored|status --porcelain=2|log|log -p -3|log --all --graph --oneline --decorate|log -p -m main
 log --format=%G?%GS main|log --stat --follow file|log -S one|log --show-signature -1|show|show main|show HEAD:file
 show v1|show side|show --stat|diff|diff HEAD~1|diff --cached|diff --stat main side|diff main...side|diff --submodule=log
-diff --word-diff|diff-tree -p HEAD~1 HEAD|diff-index -p HEAD|diff-files -p|blame file|blame -w main -- file|annotate file
-shortlog -sn HEAD|describe --tags --always|rev-parse HEAD|rev-list --count HEAD|ls-files|ls-files -m -o
+diff --word-diff|diff-tree -p HEAD~1 HEAD|diff-index -p HEAD|diff-files -p|blame file|blame -w main -- file
+annotate file|shortlog -sn HEAD|describe --tags --always|rev-parse HEAD|rev-list --count HEAD|ls-files|ls-files -m -o
 ls-tree -r HEAD|cat-file -p HEAD|cat-file -t v1|grep -n one|grep one main|remote -v|branch -avv|branch --contains HEAD
 tag -l -n|config --list|config --get user.name|config core.pager|worktree list|merge-base main side
 name-rev HEAD|count-objects -v|for-each-ref|show-ref|var GIT_EDITOR|cherry main side|fsck
