@@ -31,12 +31,12 @@ ruby php lua tclsh sysctl
 """
 
 
-@pytest.mark.parametrize("label", dict.fromkeys(row["label"] for row in _ROWS))
-def test_the_corpus(label: str) -> None:
+@pytest.mark.parametrize("family", dict.fromkeys(row["note"] for row in _ROWS))
+def test_the_corpus(family: str) -> None:
     wrong = [
         (row["command"], row["maturity"], row["expect"], outcome)
         for row in _ROWS
-        if row["label"] == label
+        if row["note"] == family
         and (outcome := _outcome(row["command"], Maturity(row["maturity"]), row["working_directory"])) != row["expect"]
     ]
     assert wrong == []
@@ -78,9 +78,9 @@ def _spellings(command: str) -> Iterator[list[str]]:
     yield [f"./{argv[0]}", *argv[1:]]
 
 
-@pytest.mark.parametrize("label", dict.fromkeys(row["label"] for row in _ROWS))
-def test_another_spelling_is_never_allowed(label: str) -> None:
-    refused = {row["command"] for row in _ROWS if row["label"] == label and row["expect"] != "allow"}
+@pytest.mark.parametrize("family", dict.fromkeys(row["note"] for row in _ROWS))
+def test_another_spelling_is_never_allowed(family: str) -> None:
+    refused = {row["command"] for row in _ROWS if row["note"] == family and row["expect"] != "allow"}
     plain = [command for command in sorted(refused) if not set(command) & set("\"'{;")]
     by_command = groupby(
         sorted((command, argv) for command in plain for argv in _spellings(command)), lambda pair: pair[0]
