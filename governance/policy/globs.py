@@ -41,7 +41,7 @@ def may_match(one: str, other: str) -> bool:
 
     As in bash, no glob at the start of the first pattern matches a leading dot.
     """
-    one, other = one.lower(), other.lower()
+    one, other = one.casefold(), other.casefold()
     if has_mark(one[:1]) and other.startswith("."):
         return False
     # Which beginnings of `other` can be matched by the beginning of `one` that was read so far.

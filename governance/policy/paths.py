@@ -53,16 +53,22 @@ def work_folder(question: Question) -> str:
 
 def granted_roots(question: Question, directories: Iterable[DirectoryRule]) -> list[Grant]:
     """Return the roots where this agent may work on this host: by maturity, by an operator's gift, and scratch."""
-    home = question.facts.home
+    facts = question.facts
+    return list(_roots(question.maturity, facts.home, facts.scratch, question.agent_roots, tuple(directories)))
+
+
+@lru_cache(maxsize=512)
+def _roots(
+    maturity: Maturity, home: str, scratch: str, agent_roots: tuple[str, ...], directories: tuple[DirectoryRule, ...]
+) -> tuple[Grant, ...]:
     roots = [
         Grant(root, rule.access)
         for rule in directories
-        if _reaches(question.maturity, rule.least_maturity) and (root := expand_home(rule.root, home)) is not None
+        if _reaches(maturity, rule.least_maturity) and (root := expand_home(rule.root, home)) is not None
     ]
-    given = (expand_home(root, home) for root in question.agent_roots)
+    given = (expand_home(root, home) for root in agent_roots)
     roots += [Grant(root, Access.WRITE) for root in given if root is not None]
-    scratch = question.facts.scratch
-    return [*roots, Grant(normalise(scratch, "/") if scratch else UNREPORTED_SCRATCH, Access.WRITE)]
+    return (*roots, Grant(normalise(scratch, "/") if scratch else UNREPORTED_SCRATCH, Access.WRITE))
 
 
 def _reaches(maturity: Maturity, least: Maturity) -> bool:
@@ -110,7 +116,7 @@ class Protection:
         """Return why `path` is protected from `access`, as a sentence, or None. `path` is normalised."""
         if self.is_open(path, access):
             return None
-        lowered = path.lower()
+        lowered = path.casefold()
         return self._reason_of_place(lowered, facts) or self._reason_of_name(lowered, access)
 
     def _reason_of_place(self, lowered: str, facts: Facts) -> str | None:
@@ -119,11 +125,11 @@ class Protection:
             return _OWN
         # One call over all prefixes: this runs for every path of every decision.
         if closed.startswith(self.prefixes):
-            return next(why for protected, why in self.paths if is_within(lowered, protected.lower()))
+            return next(why for protected, why in self.paths if is_within(lowered, protected.casefold()))
         for home in _homes_of(closed, facts):
             if closed.startswith(self.home_prefixes, len(home) + 1):
                 below = lowered[len(home) + 1 :]
-                return next(why for protected, why in self.below_home if is_within(below, protected.lower()))
+                return next(why for protected, why in self.below_home if is_within(below, protected.casefold()))
         return None
 
     def _reason_of_name(self, lowered: str, access: Access) -> str | None:
@@ -139,16 +145,16 @@ class Protection:
 
     def certain_match(self, path: str, facts: Facts) -> str | None:
         """Return why a path with globs may stand for a protected path that is known by its place, or None."""
-        lowered = path.lower()
+        lowered = path.casefold()
         parts = lowered.split("/")
         literal = "".join(takewhile(lambda sign: not has_mark(sign), lowered))
         known = [*self.paths, *((own, _OWN) for own in facts.protected)]
-        known = [(protected, why) for protected, why in known if protected.lower().startswith(literal)]
+        known = [(protected, why) for protected, why in known if protected.casefold().startswith(literal)]
         folder = literal[: literal.rfind("/") + 1]
         for home in _homes_of(folder, facts) or _homes_that_match(parts, facts):
             known += [(f"{home}/{below}", why) for below, why in self.below_home]
         for protected, why in known:
-            wanted = protected.lower().split("/")
+            wanted = protected.casefold().split("/")
             if len(parts) >= len(wanted) and all(map(may_match, parts, wanted)):
                 return why
         return None
@@ -159,7 +165,7 @@ class Protection:
         The host leaves every protected name out, so a pattern that people use for whatever is there passes.
         """
         for part in path.split("/"):
-            if not has_mark(part) or typed(part).lower() in self.everyday:
+            if not has_mark(part) or typed(part).casefold() in self.everyday:
                 continue
             for names in self.names:
                 if names.access is Access.WRITE and access is Access.READ:
@@ -171,7 +177,7 @@ class Protection:
 
     def contained(self, path: str, facts: Facts, *, with_own: bool = True) -> str | None:
         """Return a protected path below `path`, or None. `with_own` counts the product's own files too."""
-        below = path.lower() if path.endswith("/") else path.lower() + "/"
+        below = path.casefold() if path.endswith("/") else path.casefold() + "/"
         candidates = [own for own in facts.protected if with_own]
         candidates += [protected for protected, _ in self.paths]
         homes = {facts.home.rstrip("/")} if facts.home.startswith("/") else set()
@@ -182,19 +188,19 @@ class Protection:
         for home in homes:
             if is_within(path, home) or is_within(home, path):
                 candidates += [f"{home}/{protected}" for protected, _ in self.below_home]
-        return next((protected for protected in candidates if protected.lower().startswith(below)), None)
+        return next((protected for protected in candidates if protected.casefold().startswith(below)), None)
 
 
 @lru_cache(maxsize=256)
 def _closed(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{path.lower().rstrip('/')}/" for path in paths)
+    return tuple(f"{path.casefold().rstrip('/')}/" for path in paths)
 
 
 def _homes_of(closed: str, facts: Facts) -> list[str]:
     """Return the homes that a lower-case path, with a slash behind it, is in: a person's, and the host's own."""
     person = _PERSON_HOME.match(closed)
     homes = [person[1]] if person else []
-    own = facts.home.lower().rstrip("/")
+    own = facts.home.casefold().rstrip("/")
     if own.startswith("/") and own not in homes and closed.startswith(f"{own}/"):
         homes.append(own)
     return homes
@@ -202,7 +208,7 @@ def _homes_of(closed: str, facts: Facts) -> list[str]:
 
 def _homes_that_match(parts: Sequence[str], facts: Facts) -> list[str]:
     """Return the homes, each as a pattern, that the names of a path with globs may lead to."""
-    homes = [f"/home/{STAR}", f"/users/{STAR}", "/root", *([facts.home.lower()] if facts.home else [])]
+    homes = [f"/home/{STAR}", f"/users/{STAR}", "/root", *([facts.home.casefold()] if facts.home else [])]
     return [home for home in homes if all(map(may_match, parts, home.split("/")))]
 
 
@@ -227,17 +233,17 @@ def read_protection(text: str) -> Protection:
             raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
         why, access = entry["why"], Access(entry.get("access", Access.READ))
         if patterns := _texts(entry, "names"):
-            joined = "|".join(fnmatch.translate(name.lower()) for name in patterns)
-            marks = tuple(marked(name.lower()) for name in patterns)
+            joined = "|".join(fnmatch.translate(name.casefold()) for name in patterns)
+            marks = tuple(marked(name.casefold()) for name in patterns)
             names.append(_Names(why, access, re.compile(joined), frozenset(_texts(entry, "except")), marks))
         paths += [(protected, why) for protected in _texts(entry, "paths")]
         below_home += [(protected, why) for protected in _texts(entry, "below_home")]
     return Protection(
         names=tuple(names),
         paths=tuple(paths),
-        prefixes=tuple(f"{protected.lower()}/" for protected, _ in paths),
+        prefixes=tuple(f"{protected.casefold()}/" for protected, _ in paths),
         below_home=tuple(below_home),
-        home_prefixes=tuple(f"{below.lower()}/" for below, _ in below_home),
+        home_prefixes=tuple(f"{below.casefold()}/" for below, _ in below_home),
         any_name=_any_of(name for group in names for name in group.marked),
         readable=frozenset(_texts(data["readable"], "paths")),
         writable=frozenset(_texts(data["writable"], "paths")),
