@@ -6,7 +6,7 @@ but a row of the matrix. Expired rules never come here, so that a policy has ano
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,10 @@ class Pattern:
     def source(self) -> str:
         """Return the text that `read` reads."""
         return " ".join("|".join(_written(word) for word in place) for place in self.places) or ANY
+
+    def has_program(self, names: Set[str]) -> bool:
+        """Return whether the pattern can be about one of these programs."""
+        return not self.places or not names.isdisjoint(self.places[0])
 
     def matches(self, command: Command, *, by_any_path: bool = False) -> bool:
         """Return whether the command starts like this. A word that the host fills in matches no text.
@@ -249,10 +253,12 @@ _NOTHING: Final = Fired()
 
 def fire(rules: Sequence[OperatorRule], question: Question, commands: Iterable[RuledCommand]) -> Fired:
     """Return what the operators' rules say of a plan. Strictest wins: a grant never lifts another rule's ask."""
-    about = [rule for rule in rules if rule.scope.has(question)]
+    commands, home = list(commands), question.facts.home
+    # Most rules are about programs that the plan does not have.
+    names = {name for one in commands for name in (one.command.program, one.command.program.rpartition("/")[2])}
+    about = [rule for rule in rules if rule.pattern.has_program(names) and rule.scope.has(question)]
     if not about:
         return _NOTHING
-    commands, home = list(commands), question.facts.home
     strict = [
         rule.shown
         for rule in about
