@@ -4,6 +4,7 @@ A line is read twice: by a linear scan of our own, which the plan is made of, an
 the same words, quotes, variables and operators at the same places. Where the two readings differ, it is refused.
 """
 
+import time
 from collections.abc import Sequence
 
 from governance.policy import grammar, refusals, witness
@@ -30,12 +31,13 @@ def parse_text(text: str) -> Plan:
 
     Raises CommandSyntaxError for what no plan holds, with the column and what to send instead.
     """
+    started = time.monotonic()
     check_size(len(text))
     check_characters(text)
     check_size(len(text) if text.isascii() else len(text.encode()))
     marks: list[Mark] = []
     plan = grammar.build(text, scan(text, marks))
-    witness.check(text, marks)
+    witness.check(text, marks, started)
     return plan
 
 

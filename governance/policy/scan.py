@@ -12,7 +12,7 @@ from typing import Final
 
 from governance.policy.plan import GLOB, Part, PartKind, Word
 from governance.policy.refusals import QUOTE_IT, brace, expansion, operator_refused, parenthesis, unclosed_quote
-from governance.policy.syntax import MAX_ARGUMENTS, at, check_count
+from governance.policy.syntax import MAX_ARGUMENTS, MAX_GLOBS, at, check_count
 
 _PLAIN: Final = re.compile(r"""[^ \t'"\\`$*?\[{()<>|&;~#]+""")
 #: A whole word without anything that needs a closer look.
@@ -24,6 +24,7 @@ _EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_@*#?$!({\[-]")
 _LITERAL_BRACES: Final = re.compile(r"\{(?:[\w:@%+/=-]|\.(?!\.))*\}")
 #: Brackets that nothing closes before the word ends.
 _OPEN_BRACKETS: Final = re.compile(r"""(\[{1,2})[^\]\[\\'"`$ \t<>|&;()]*+(?=[ \t<>|&;()]|\Z)""")
+_BRACKETS: Final = re.compile(r"""([^ \t'"\\`$*?{()<>|&;~#]+)""")
 _NAMED_DESCRIPTOR: Final = re.compile(r"\{[A-Za-z_]\w*\}[<>]")
 _OPERATOR: Final = re.compile(r"\|\||\|&|\||&&|&>>|&>|&|;;&|;;|;&|;|<<<|<<|<&|<>|<\(|<|>\(|>>|>&|>\||>|\)")
 _ENDS_WORD: Final = frozenset(" \t<>|&;()")
@@ -118,6 +119,7 @@ class _WordScan:
         self.bare_from = start
         self.is_bare = True
         self.has_braces = False
+        self.globs = 0
 
     def token(self) -> Token:
         """Return the word that starts here, or the descriptor in front of a redirect."""
@@ -255,11 +257,16 @@ class _WordScan:
         """Read `*`, `?` or a bracket expression."""
         text, position = self.text, self.position
         if pattern := GLOB.match(text, position):
+            self.globs += 1
+            if self.globs > MAX_GLOBS:
+                raise at(position + 1, "too many globs", f"Write at most {MAX_GLOBS} patterns in a word.")
             self.add_part(PartKind.GLOB, pattern[0])
             self.position = pattern.end()
-        elif (unclosed := _OPEN_BRACKETS.match(text, position)) or text.find("]", position) < 0:
+        elif unclosed := _OPEN_BRACKETS.match(text, position) or (
+            _BRACKETS.match(text, position) if text.find("]", position) < 0 else None
+        ):
             # Without a closing bracket it stands for itself, as the program `[` does.
-            self.take(unclosed[1] if unclosed else "[")
+            self.take(unclosed[1])
         else:
             raise at(position + 1, "glob ([)", "Only plain characters, ranges and classes fit in [ ]. " + QUOTE_IT)
 

@@ -6,6 +6,8 @@ from typing import Final
 MAX_BYTES: Final = 8192
 MAX_ARGUMENTS: Final = 256
 MAX_COMMANDS: Final = 32
+#: Patterns in one word: matching names takes longer with each of them.
+MAX_GLOBS: Final = 32
 
 #: Code points that show nothing although their general category would let them pass (Unicode's property
 #: Default_Ignorable_Code_Point, and the blank Braille pattern). A person cannot approve what cannot be seen.

@@ -13,7 +13,8 @@ from tree_sitter import Language, Node, Parser
 from governance.policy.scan import Mark, MarkKind
 from governance.policy.syntax import CommandSyntaxError, at
 
-PARSE_DEADLINE_SECONDS: Final = 0.03
+#: For both readings together; the scan comes first, and is linear.
+DEADLINE_SECONDS: Final = 0.04
 _LANGUAGE: Final = Language(tree_sitter_bash.language())
 _BARE: Final = ["word", "number", "test_operator", "special_variable_name", "regex", "extglob_pattern"]
 _LEAVES: Final = {
@@ -36,13 +37,16 @@ _IN_STRINGS: Final = frozenset(['"', "string_content", "$"])
 _HINT: Final = "Put single quotes around every word that holds punctuation."
 
 
-def check(text: str, marks: list[Mark]) -> None:
-    """Raise CommandSyntaxError unless the parser finds exactly these stretches."""
+def check(text: str, marks: list[Mark], started: float) -> None:
+    """Raise CommandSyntaxError unless the parser finds exactly these stretches before its time is over.
+
+    `started` is when the reading of the line began, in seconds of `time.monotonic`.
+    """
     source = text.encode()
     if len(source) != len(text):
         offsets = _byte_offsets(text)
         marks = [(offsets[start], offsets[end], kind) for start, end, kind in marks]
-    found = _leaves(source)
+    found = _leaves(_root(source, started + DEADLINE_SECONDS))
     if found == marks:
         return
     for wanted, seen in zip(marks, found, strict=False):
@@ -60,10 +64,10 @@ def _byte_offsets(text: str) -> list[int]:
     return offsets
 
 
-def _leaves(source: bytes) -> list[Mark]:
+def _leaves(root: Node) -> list[Mark]:
     """Return the stretches that the parser finds, in source order."""
     marks: list[Mark] = []
-    waiting = [_root(source)]
+    waiting = [root]
     while waiting:
         node = waiting.pop()
         kind = _LEAVES.get(node.type)
@@ -82,8 +86,7 @@ def _leaves(source: bytes) -> list[Mark]:
     return marks
 
 
-def _root(source: bytes) -> Node:
-    deadline = time.monotonic() + PARSE_DEADLINE_SECONDS
+def _root(source: bytes, deadline: float) -> Node:
     try:
         root = (
             Parser(_LANGUAGE)

@@ -204,6 +204,9 @@ def test_limits() -> None:
     assert len(list(parse_text("x|" * 31 + "x").commands())) == 32
     with pytest.raises(CommandSyntaxError, match="32 commands"):
         parse_text("x;" * 33)
+    assert len(parts("*" * 32)) == 32
+    with pytest.raises(CommandSyntaxError, match="too many globs at column 35"):
+        parts("*" * 33)
     assert words("x" * 8192) == ("x" * 8192,)
     with pytest.raises(CommandSyntaxError, match="8193 bytes"):
         parse_text("x" * 8193)
@@ -252,7 +255,7 @@ def test_a_secret_is_refused_and_not_repeated() -> None:
 
 
 def test_a_parse_over_its_deadline_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(witness, "PARSE_DEADLINE_SECONDS", -1)
+    monkeypatch.setattr(witness, "DEADLINE_SECONDS", -1)
     with pytest.raises(CommandSyntaxError, match="too long"):
         parse_text("echo " + "== " * 250)
 
@@ -320,10 +323,10 @@ def test_hostile_text_at_the_size_limit_is_read_quickly(unit: str) -> None:
     text = ("echo " + unit * 8192).encode()[:8192].decode(errors="ignore")
     best = 1.0
     for _ in range(3):  # the best of three, because the machine is shared
-        started = time.perf_counter()
+        started = time.thread_time()
         with contextlib.suppress(CommandSyntaxError):
             parse_text(text)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
         if best < 0.05:
             break
     assert best < 0.05
