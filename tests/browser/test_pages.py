@@ -34,6 +34,9 @@ PAGES = (
     "/admin/governance/directoryrow/",
     "/admin/governance/directoryrow/add/",
     "/admin/governance/directoryrow/1/delete/",
+    "/admin/governance/policyrule/",
+    "/admin/governance/policyrule/add/",
+    "/admin/governance/policyversion/",
     "/admin/audit/auditevent/",
     "/admin/audit/auditevent/1/change/",
     "/admin/auth/user/",
@@ -94,6 +97,22 @@ def test_every_page_of_the_admin(visitor: Visitor, showcase: Showcase) -> None:
         if visitor.overflow() > 0:
             too_wide[path] = visitor.overflow()
     assert not too_wide
+
+
+def test_a_rule_is_shown_with_what_it_would_have_done(visitor: Visitor, showcase: Showcase) -> None:
+    page = visitor.go("/admin/governance/policyrule/add/")
+    page.fill("[name=name]", "No listing")
+    page.fill("[name=tokens]", "ls|cat")
+    page.select_option("[name=outcome]", "deny")
+    page.fill("[name=justification]", "Nobody lists these folders.")
+    page.fill("[name=examples]", "ls -l /tmp/reports")
+    page.fill("[name=refuses]", "du -sh /tmp")
+    page.click("[name=_save]")
+    expect(page.locator("[aria-labelledby=replay]")).to_contain_text("that were allowed would be denied")
+    assert visitor.overflow() <= 0
+    visitor.go(f"/admin/governance/policyversion/{showcase.pending.policy_version}/change/")
+    expect(visitor.page.locator(".atom-matrix")).to_contain_text("blocked")
+    assert visitor.overflow() <= 0
 
 
 def test_the_pages_of_the_api(visitor: Visitor) -> None:
