@@ -196,7 +196,6 @@ def _output(argv: Sequence[str], env: Mapping[str, str], directory: str) -> tupl
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         ) as process:
             try:
                 output = _read_all(process)
