@@ -19,6 +19,7 @@ from governance.errors import ConflictError, InvalidError, NotFoundError, Suspen
 from governance.models import Agent
 from governance.policy.environment import refused_env_names
 from governance.policy.parse import CommandSyntaxError, parse_argv, parse_text
+from governance.policy.plan import Plan
 from governance.policy.secret_shapes import find_secret
 from governance.policy.types import Decision, Outcome
 from shellagent import limits, models, queries, wake
@@ -185,20 +186,11 @@ def request_read(ask: Ask) -> StoredRequest:
     """Read what was sent into a plan. Raises InvalidError, CommandRejectedError or ForbiddenContentError."""
     if (ask.command is None) == (ask.argv is None):
         raise InvalidError("Send either `command` (text) or `argv` (a list), and not both.")
-    texts = [("command", ask.command or " ".join(ask.argv or ())), ("reason", ask.reason)]
-    texts += [(f"env.{name}", value) for name, value in ask.env.items()]
-    for where, text in texts:
-        if shape := find_secret(text):
-            detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
-            raise ForbiddenContentError("secret", detail, field=where)
-    try:
-        plan = parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
-    except CommandSyntaxError as error:
-        if error.construct == "secret":
-            raise ForbiddenContentError("secret", f"{error.message}. {error.hint}", field="command") from error
-        raise CommandRejectedError(
-            str(error.message), column=error.column, construct=error.construct, hint=error.hint
-        ) from error
+    for where, text in (("reason", ask.reason), *((f"env.{name}", value) for name, value in ask.env.items())):
+        _refuse_secret(where, text)
+    plan = _plan_read(ask)
+    # Also what is in a comment, and what only words side by side have the shape of.
+    _refuse_secret("command", ask.command or " ".join(ask.argv or ()))
     if ask.working_directory and not PurePosixPath(ask.working_directory).is_absolute():
         raise InvalidError(
             f"`working_directory` must be absolute, like /tmp; {ask.working_directory!r} is not.",
@@ -209,6 +201,25 @@ def request_read(ask: Ask) -> StoredRequest:
             "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
         )
     return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason)
+
+
+def _refuse_secret(where: str, text: str) -> None:
+    if shape := find_secret(text):
+        detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
+        raise ForbiddenContentError("secret", detail, field=where)
+
+
+def _plan_read(ask: Ask) -> Plan:
+    try:
+        return parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
+    except CommandSyntaxError as error:
+        if error.construct == "secret":
+            detail = f"{error.message}. {error.hint}"
+            raise ForbiddenContentError("secret", detail, field="command", column=error.column) from error
+        _refuse_secret("command", ask.command or " ".join(ask.argv or ()))
+        raise CommandRejectedError(
+            str(error.message), column=error.column, construct=error.construct, hint=error.hint
+        ) from error
 
 
 def link_choose(wanted: str, agent_id: int) -> AgentHost:

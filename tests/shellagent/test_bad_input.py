@@ -84,7 +84,8 @@ BAD = [
     Bad("a long reason", {"command": "ls", "reason": "a" * (limits.REASON_MAX_CHARACTERS + 1)}),
     Bad("a secret in env", {"command": "ls", "env": {"TOKEN": "AKIAIOSFODNN7EXAMPLE"}}, event="secret"),
     Bad("a secret in argv", {"argv": ["ls", "AKIAIOSFODNN7EXAMPLE"]}, event="secret"),
-    Bad("a secret in what cannot be read", {"command": "ls | grep AKIAIOSFODNN7EXAMPLE"}, event="secret"),
+    Bad("a secret in what cannot be read", {"command": "ls $(AKIAIOSFODNN7EXAMPLE)"}, event="secret"),
+    Bad("a secret in a comment", {"command": "ls # AKIAIOSFODNN7EXAMPLE"}, event="secret"),
     Bad("a secret in pieces", {"command": "ls AKIA'IOSFODNN7EXAMPLE'"}, event="secret"),
     Bad("an unknown host", {"command": "ls", "host": "nowhere"}, problem="not-found", status=404),
     Bad(
@@ -155,6 +156,8 @@ def test_a_syntax_error_names_the_place(scene: Scene) -> None:
     answer = scene.as_agent(Maturity.AUTONOMOUS).execute("ls /tmp | (wc)")
     assert (answer.json["column"], answer.json["construct"]) == (11, "subshell")
     assert answer.json["hint"].startswith("Write the commands without parentheses")
+    secret = scene.as_agent(Maturity.AUTONOMOUS).execute("ls | grep AKIAIOSFODNN7EXAMPLE")
+    assert (secret.json["field"], secret.json["column"]) == ("command", 11)
 
 
 def test_the_problem_explains_itself(scene: Scene) -> None:
