@@ -1,15 +1,13 @@
-"""gunicorn's settings: `python -m gunicorn -c gunicorn.conf.py atomsite.wsgi:application`, as `manage.py up` runs it.
+"""gunicorn's settings: `python -m gunicorn -c gunicorn.conf.py atomsite.asgi:application`, as `manage.py up` runs it.
 
-Threads, because hosts and waiting agents hold a request open for up to 45 seconds, and a held request costs a thread
-that sleeps. docs/how-to/behind-tls.md shows it behind TLS.
+gunicorn's own asynchronous worker, because hosts and waiting agents hold a request open for up to 45 seconds: a held
+request costs no thread. docs/how-to/behind-tls.md shows it behind TLS.
 """
 
 import os
 import signal
-import threading
 import warnings
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 _is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
@@ -17,12 +15,12 @@ _is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
 bind = f"{os.environ.get('ATOM_BIND') or '127.0.0.1'}:{os.environ.get('PORT') or '8000'}"
 # On SQLite a held request is woken inside the process only, and one process writes at a time anyhow.
 workers = 1 if _is_sqlite else int(os.environ.get("WEB_CONCURRENCY") or 2)
-worker_class = "gthread"
-# On PostgreSQL each thread keeps a connection: two workers stay well below the server's default of 100.
-threads = int(os.environ.get("ATOM_WEB_THREADS") or (32 if _is_sqlite else 24))
+worker_class = "asgi"
+asgi_loop = "asyncio"
+http_parser = "python"
 # Longer than a host's pause between two polls, so that its connection is not closed under the next request.
 keepalive = 75
-graceful_timeout = 5
+graceful_timeout = 2
 timeout = 60
 # The heartbeat of a worker is a file; on a disk that is busy its update can be what makes the worker look dead.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn unlinks the file at once
@@ -39,11 +37,8 @@ def post_worker_init(worker: Any) -> None:
     """Let held requests answer as soon as the worker is told to stop: else each stop would wait for the longest."""
     from shellagent import wake  # noqa: PLC0415 - Django is set up only now
 
-    stop = worker.handle_exit
+    def stop() -> None:
+        wake.close()
+        worker.handle_exit_signal()
 
-    def close(number: int, frame: FrameType | None) -> None:
-        # In a thread: a lock that the interrupted code holds would be waited for without end here.
-        threading.Thread(target=wake.close, name="close", daemon=True).start()
-        stop(number, frame)
-
-    signal.signal(signal.SIGTERM, close)
+    worker.loop.add_signal_handler(signal.SIGTERM, stop)

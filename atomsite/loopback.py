@@ -8,15 +8,9 @@ from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 
-#: What a proxy adds. A request with one of these came from somewhere else, whatever its address says.
-_OF_PROXIES: Final = (
-    "HTTP_FORWARDED",
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_REAL_IP",
-)
+from atomsite.callers import OF_PROXIES
+
+_OF_PROXIES: Final = tuple(f"HTTP_{name.replace('-', '_').upper()}" for name in OF_PROXIES)
 
 
 class CallsOverTlsMiddleware:

@@ -64,7 +64,7 @@ class Plan:
     def web(self) -> Service:
         """Return the web server. gunicorn.conf.py holds its settings."""
         options = ("-c", str(self.directory / "gunicorn.conf.py"), "--chdir", str(self.directory))
-        argv = (sys.executable, "-m", "gunicorn", *options, "atomsite.wsgi:application")
+        argv = (sys.executable, "-m", "gunicorn", *options, "atomsite.asgi:application")
         return Service("web", argv, rungs=((signal.SIGTERM, 10.0),))
 
     def tour(self) -> Service:

@@ -86,30 +86,30 @@ class BearerKeyAuthentication(BaseAuthentication):
         key = bearer_key(request)
         if key is None:
             return None
-        kind = keys.kind_of(key)
-        if kind in (keys.KeyKind.HOST, keys.KeyKind.ENROLMENT):
-            raise PermissionDenied("This is a host's key; agents' calls take an agent's key (ata_…).")
-        return self._caller(key), keys.digest(key)
+        return agent_caller(key), keys.digest(key)
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="atom"'
 
-    @staticmethod
-    def _caller(key: str) -> AgentCaller:
-        now = timezone.now()
-        rows = _BY_DIGEST.rows(keys.digest(key))
-        if not rows:
-            raise AuthenticationFailed("This key is not known here.")
-        key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = rows[0]
-        if revoked_at is not None:
-            key_refused(Party("agent", str(agent_id), name), "revoked", key=key_id)
-            raise AuthenticationFailed("This key is revoked. Ask the agent's owner for a new one.")
-        if expires_at is not None and expires_at <= now:
-            key_refused(Party("agent", str(agent_id), name), "expired", key=key_id)
-            raise AuthenticationFailed("This key has expired. Ask the agent's owner for a new one.")
-        if last_used_at is None or now - last_used_at > _LAST_USED_EVERY:
-            AgentKey.objects.filter(pk=key_id).update(last_used_at=now)
-        return AgentCaller(agent_id, name, maturity, is_suspended, owner_id, key_id)
+
+def agent_caller(key: str) -> AgentCaller:
+    """Return whose key this is. Raises AuthenticationFailed, or PermissionDenied for another kind of key."""
+    if keys.kind_of(key) in (keys.KeyKind.HOST, keys.KeyKind.ENROLMENT):
+        raise PermissionDenied("This is a host's key; agents' calls take an agent's key (ata_…).")
+    now = timezone.now()
+    rows = _BY_DIGEST.rows(keys.digest(key))
+    if not rows:
+        raise AuthenticationFailed("This key is not known here.")
+    key_id, revoked_at, expires_at, last_used_at, agent_id, name, maturity, is_suspended, owner_id = rows[0]
+    if revoked_at is not None:
+        key_refused(Party("agent", str(agent_id), name), "revoked", key=key_id)
+        raise AuthenticationFailed("This key is revoked. Ask the agent's owner for a new one.")
+    if expires_at is not None and expires_at <= now:
+        key_refused(Party("agent", str(agent_id), name), "expired", key=key_id)
+        raise AuthenticationFailed("This key has expired. Ask the agent's owner for a new one.")
+    if last_used_at is None or now - last_used_at > _LAST_USED_EVERY:
+        AgentKey.objects.filter(pk=key_id).update(last_used_at=now)
+    return AgentCaller(agent_id, name, maturity, is_suspended, owner_id, key_id)
 
 
 def key_refused(owner: Party, why: str, *, key: int | None = None) -> None:

@@ -66,18 +66,23 @@ class HostKeyAuthentication(BaseAuthentication):
         key = bearer_key(request)
         if key is None:
             raise AuthenticationFailed("Send the host's key: `Authorization: Bearer ath_…`.")
-        kind = keys.kind_of(key)
-        if kind is keys.KeyKind.AGENT:
-            raise PermissionDenied("This is an agent's key; hosts' calls take a host's key (ath_…).")
-        if kind is keys.KeyKind.ENROLMENT:
-            raise PermissionDenied("This is an enrolment code; use it with `localagent enroll`.")
-        host = host_by_key(keys.digest(key))
-        if host is None:
-            raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
-        if not host.is_enabled:
-            key_refused(host_party(host), "disabled")
-            raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
-        return HostCaller(host), None
+        return HostCaller(host_of_key(key)), None
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="atom-host"'
+
+
+def host_of_key(key: str) -> Host:
+    """Return whose key this is. Raises AuthenticationFailed, or PermissionDenied for another kind of key."""
+    kind = keys.kind_of(key)
+    if kind is keys.KeyKind.AGENT:
+        raise PermissionDenied("This is an agent's key; hosts' calls take a host's key (ath_…).")
+    if kind is keys.KeyKind.ENROLMENT:
+        raise PermissionDenied("This is an enrolment code; use it with `localagent enroll`.")
+    host = host_by_key(keys.digest(key))
+    if host is None:
+        raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
+    if not host.is_enabled:
+        key_refused(host_party(host), "disabled")
+        raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
+    return host

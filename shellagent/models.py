@@ -117,6 +117,36 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
                 raise ValueError(f"no arrow leads from {source} to {to}")
         return _update(ids, states, {"status": to.value, **columns})
 
+    def move_locked(self, rows: Sequence[tuple[UUID, int, Mapping[str, Any]]], to: Status, source: Status) -> None:
+        """Move sessions that were read under a lock, given as (id, event_seq, columns), all with the same columns.
+
+        Raises ValueError for an arrow that TRANSITIONS does not have, RuntimeError where one is not as it was read.
+        """
+        if (source, to) not in TRANSITIONS:
+            raise ValueError(f"no arrow leads from {source} to {to}")
+        meta = ShellSession._meta
+        fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in rows[0][2]]
+        key = meta.pk
+        assignments = "".join(f", {field.column} = %s" for field in fields)
+        values = [
+            (
+                to.value,
+                *(prepared_value(field, value) for field, value in zip(fields, columns.values(), strict=True)),
+                prepared_value(key, session_id),
+                seq,
+                source.value,
+            )
+            for session_id, seq, columns in rows
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"UPDATE {meta.db_table} SET event_seq = event_seq + 1, status = %s{assignments} "  # noqa: S608
+                "WHERE id = %s AND event_seq = %s AND status = %s",
+                values,
+            )
+            if cursor.rowcount != len(rows):
+                raise RuntimeError("a locked session was moved by somebody else")
+
     def number(self, **columns: Any) -> list[tuple[UUID, int]]:
         """Take the next event number of every session of this set, with these columns, whatever its status."""
         return _update(self._locked(), [], columns)

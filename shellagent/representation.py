@@ -14,6 +14,7 @@ from audit.models import AuditPayload
 from audit.trail import payloads_of
 from shellagent import limits
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
+from shellagent.services import Kept
 from shellagent.states import TERMINAL, Status
 
 _NEXT_ACTION = {
@@ -50,6 +51,11 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
         whole.append(data)
         end = offset + len(data)
     return b"".join(whole)
+
+
+def kept_json(kept: Kept) -> Json:
+    """Return a session that was just made as plain values, without asking the database again."""
+    return _session_json(kept.session, kept.stored, [], None, "text")
 
 
 def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_output: bool = True) -> list[Json]:

@@ -25,7 +25,7 @@ def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> Shell
     if seconds <= 0 or session.status in TERMINAL:
         return session
     deadline = time.monotonic() + seconds
-    with _place(waiter) as has_place, wake.listening(wake.session_channel(session.pk)) as bell:
+    with place(waiter) as has_place, wake.listening(wake.session_channel(session.pk)) as bell:
         while has_place:
             bell.clear()
             has_ended = queries.session_status(session.pk) in TERMINAL
@@ -39,7 +39,7 @@ def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> Shell
 
 
 @contextmanager
-def _place(waiter: str) -> Iterator[bool]:
+def place(waiter: str) -> Iterator[bool]:
     with _lock:
         has_place = _held[waiter] < settings.ATOM_WAITS_PER_KEY and _held.total() < settings.ATOM_WAITS_TOTAL
         if has_place:

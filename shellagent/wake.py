@@ -7,8 +7,9 @@ between its look and its wait is lost, and looks again every RECHECK_SECONDS in 
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from django.db import connection, transaction
 
@@ -18,8 +19,18 @@ _CHANNEL = "atom_wake"
 _NAMES_EACH = 100
 
 logger = logging.getLogger(__name__)
+
+
+class Bell(Protocol):
+    """What a ring sets: an event that somebody waits for, or a call that the clerk holds."""
+
+    def set(self) -> None:
+        """Take note that there is something to look at."""
+
+
 _lock = threading.Lock()
-_waiters: dict[str, list[threading.Event]] = {}
+_waiters: dict[str, list["Bell"]] = {}
+_gathering = threading.local()
 _listener: threading.Thread | None = None
 _closing = threading.Event()
 
@@ -36,29 +47,76 @@ def session_channel(session_id: object) -> str:
 
 def ring_on_commit(*names: str) -> None:
     """Wake who listens to these names once the caller's transaction is committed."""
-    transaction.on_commit(lambda: _ring(*names))
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            for start in range(0, len(names), _NAMES_EACH):
-                payload = " ".join(names[start : start + _NAMES_EACH])
-                cursor.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, payload])
+    gathered: set[str] | None = getattr(_gathering, "names", None)
+    if gathered is not None:
+        gathered.update(names)
+        return
+    transaction.on_commit(lambda: ring(names))
+    tell_others(names)
+
+
+@contextmanager
+def gathering() -> Iterator[set[str]]:
+    """Let this thread's rings be collected in a set: whoever gathers tells the others, commits, and rings."""
+    names: set[str] = set()
+    _gathering.names = names
+    try:
+        yield names
+    finally:
+        _gathering.names = None
+
+
+def tell_others(names: Collection[str]) -> None:
+    """Let other processes hear of these rings once the caller's transaction is committed."""
+    if not names or connection.vendor != "postgresql":
+        return
+    listed = sorted(names)
+    with connection.cursor() as cursor:
+        for start in range(0, len(listed), _NAMES_EACH):
+            payload = " ".join(listed[start : start + _NAMES_EACH])
+            cursor.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, payload])
+
+
+def ring(names: Iterable[str], *, but: Collection[Bell] = ()) -> None:
+    """Set every bell of this process that listens to one of these names, `but` those that know already."""
+    with _lock:
+        for name in names:
+            for bell in _waiters.get(name, ()):
+                if bell not in but:
+                    bell.set()
+
+
+def bells(names: Iterable[str]) -> list[Bell]:
+    """Return the bells that listen to these names, each once."""
+    with _lock:
+        return list(dict.fromkeys(bell for name in names for bell in _waiters.get(name, ())))
 
 
 @contextmanager
 def listening(name: str) -> Iterator[threading.Event]:
     """Yield an event that is set by the next ring of `name`."""
-    if connection.vendor == "postgresql":
-        _listen()
     event = threading.Event()
-    with _lock:
-        _waiters.setdefault(name, []).append(event)
+    listen(name, event)
     try:
         yield event
     finally:
-        with _lock:
-            _waiters[name].remove(event)
-            if not _waiters[name]:
-                del _waiters[name]
+        leave(name, event)
+
+
+def listen(name: str, bell: Bell) -> None:
+    """Set this bell at every ring of `name`, until `leave`."""
+    if connection.vendor == "postgresql":
+        _listen()
+    with _lock:
+        _waiters.setdefault(name, []).append(bell)
+
+
+def leave(name: str, bell: Bell) -> None:
+    """Set this bell no more."""
+    with _lock:
+        _waiters[name].remove(bell)
+        if not _waiters[name]:
+            del _waiters[name]
 
 
 def remaining_seconds(deadline: float) -> float:
@@ -71,20 +129,13 @@ def close() -> None:
     _closing.set()
     with _lock:
         names = tuple(_waiters)
-    _ring(*names)
+    ring(names)
 
 
 def release_connection() -> None:
     """Give the database connection back before a wait, where connections are pooled."""
     if connection.settings_dict.get("OPTIONS", {}).get("pool") and not connection.in_atomic_block:
         connection.close()
-
-
-def _ring(*names: str) -> None:
-    with _lock:
-        for name in names:
-            for event in _waiters.get(name, ()):
-                event.set()
 
 
 def _listen() -> None:
@@ -106,7 +157,7 @@ def _relay() -> None:
             with psycopg.connect(**wanted, autocommit=True) as listening_connection:
                 listening_connection.execute(f"LISTEN {_CHANNEL}")
                 for notification in listening_connection.notifies():
-                    _ring(*notification.payload.split(" "))
+                    ring(notification.payload.split(" "))
         except psycopg.Error as error:
             logger.warning("wake-ups from other processes are late for a moment: %s", error)
             time.sleep(1)

@@ -1,5 +1,6 @@
 """Who may see and do what through the API. Agents and people; hosts have their own calls."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db.models import Q
-from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
@@ -40,9 +40,7 @@ def asker(request: Request, agent_id: int | None) -> Asker:
     if isinstance(caller, AgentCaller):
         if agent_id not in (None, caller.agent_id):
             raise ForbiddenError("An agent asks for itself; leave `agent_id` out.")
-        return Asker(
-            caller.agent_id, caller.name, caller.maturity, caller.is_suspended, caller.party, key_id=caller.key_id
-        )
+        return Asker.agent(caller)
     user = person(request)
     if agent_id is None:
         raise InvalidError("Say in which agent's name: `agent_id`.", field="agent_id")
@@ -79,14 +77,19 @@ class AgentThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         caller: Any = request.user
-        if not isinstance(caller, AgentCaller):
-            return True
-        self.now = timezone.now()
-        key = f"execute:{caller.agent_id}:{int(self.now.timestamp()) // 60}"
-        if cache.add(key, 1, timeout=120):
-            return True
-        return cache.incr(key) <= settings.ATOM_EXECUTE_PER_MINUTE
+        return not isinstance(caller, AgentCaller) or may_ask_now(caller.agent_id)
 
     def wait(self) -> float:
         """Return the seconds until the next minute begins."""
-        return 60 - self.now.timestamp() % 60
+        return seconds_to_next_minute()
+
+
+def may_ask_now(agent_id: int) -> bool:
+    """Count a request of an agent's, and return whether it is within this minute's cap."""
+    key = f"execute:{agent_id}:{int(time.time()) // 60}"
+    return cache.add(key, 1, timeout=120) or cache.incr(key) <= settings.ATOM_EXECUTE_PER_MINUTE
+
+
+def seconds_to_next_minute() -> float:
+    """Return when a request that is over the cap may be sent again."""
+    return 60 - time.time() % 60

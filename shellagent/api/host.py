@@ -17,7 +17,6 @@ from rest_framework.views import APIView
 from audit.canonical import MAX_INTEGER
 from governance.errors import InvalidError
 from shellagent import limits, protocol, schema
-from shellagent.api.peer import peer_check
 from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, HostKeyAuthentication, Newcomer
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
@@ -85,8 +84,13 @@ def message(request: Request, kind: type[Message]) -> Message:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > limits.HOST_BODY_MAX_BYTES:
         raise InvalidError(f"A host's body has at most {limits.HOST_BODY_MAX_BYTES} bytes.")
+    return message_of(request.stream.read(int(length)) if request.stream else b"", kind)
+
+
+def message_of(body: bytes, kind: type[Message]) -> Message:
+    """Return a body as a message. Raises InvalidError or ProtocolError for another shape, ProtocolVersionError."""
     try:
-        data = json.loads(request.stream.read(int(length)) if request.stream else b"")
+        data = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidError(f"The body is not JSON: {error}") from error
     if isinstance(data, dict) and data.get("v") != protocol.VERSION:
@@ -126,7 +130,7 @@ class PollView(HostView):
     @extend_schema(operation_id="host_poll", **_messages(protocol.PollRequest, protocol.PollAnswer))
     def post(self, request: Request) -> Response:
         wanted = message(request, protocol.PollRequest)
-        answer = host_poll(host=self.host(), request=wanted, is_peer_there=peer_check(request))
+        answer = host_poll(host=self.host(), request=wanted)
         return Response(protocol.encode(answer))
 
 

@@ -1,7 +1,7 @@
 """Every operation on sessions and hosts. The API, the admin, the tasks and the commands call these and nothing else."""
 
 from shellagent.services.approving import may_approve, session_approve, session_reject
-from shellagent.services.asking import Ask, Asker, Idempotency, session_request
+from shellagent.services.asking import Ask, Asker, Idempotency, Kept, session_request, sessions_request
 from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.dry_running import dry_run
 from shellagent.services.hosts import (
@@ -28,6 +28,7 @@ __all__ = [
     "Ask",
     "Asker",
     "Idempotency",
+    "Kept",
     "agent_host_delete",
     "agent_host_set",
     "dry_run",
@@ -51,5 +52,6 @@ __all__ = [
     "session_request",
     "sessions_expire",
     "sessions_record",
+    "sessions_request",
     "sessions_start",
 ]

@@ -1,7 +1,8 @@
 """An agent, or a person in its name, asks for a command."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -14,8 +15,9 @@ from uuid_utils.compat import uuid7
 
 from audit.statements import insert
 from audit.tags import Tag
-from audit.trail import Event, Party, record, store
-from governance.errors import ConflictError, InvalidError, NotFoundError, SuspendedError
+from audit.trail import Event, Party, Payload, record, store
+from governance.authentication import AgentCaller
+from governance.errors import ConflictError, InvalidError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
 from governance.policy.environment import refused_env_names
 from governance.policy.parse import CommandSyntaxError, parse_argv, parse_text
@@ -71,6 +73,13 @@ class Asker:
     user: User | None = None
 
     @classmethod
+    def agent(cls, caller: AgentCaller) -> "Asker":
+        """Return an agent that asks for itself."""
+        return cls(
+            caller.agent_id, caller.name, caller.maturity, caller.is_suspended, caller.party, key_id=caller.key_id
+        )
+
+    @classmethod
     def person(cls, user: User, agent: Agent) -> "Asker":
         """Return a person who asks in an agent's name; whether they may is the caller's to check."""
         party = Party("user", str(user.pk), f"{user.get_username()} for {agent.name}")
@@ -90,6 +99,14 @@ class Idempotency:
     body_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A session just made, with its request and decision as they were stored: `{kind: [(offset, bytes)]}`."""
+
+    session: ShellSession
+    stored: Mapping[str, list[tuple[int, bytes]]]
+
+
 def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None = None) -> tuple[ShellSession, bool]:
     """Decide on a request and keep it as a session, denied ones too. Returns the session and whether it is a replay.
 
@@ -98,40 +115,11 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
     """
     if idempotency and (known := _replay(asker, idempotency)):
         return known, True
-    if asker.is_suspended:
-        _refused(asker, "suspended")
-        raise SuspendedError
-    try:
-        request = request_read(ask)
-    except ForbiddenContentError as error:
-        _refused(asker, error.what)
-        raise
-    link = link_choose(ask.host, asker.agent_id)
-    session = _session(ask, asker, link)
-    circumstances = Circumstances.of(
-        agent=asker.name, maturity=asker.maturity, is_suspended=False, host=link.host, link=link
-    )
-    decision = circumstances.decide(request, session.working_directory)
-    _decided(session, decision, request, circumstances)
-    row, decision_payload = decision_row(
-        decision, session, models.Decision.Moment.REQUEST, circumstances.maturity, number=0
-    )
-    request_payload = request.payload(session)
-    data = {
-        **decision_data(decision, decision_payload),
-        "digest": session.digest,
-        "host": session.host_label,
-        "agent": session.agent_label,
-        "maturity": str(circumstances.maturity),
-        "working_directory": session.working_directory,
-        "timeout_seconds": session.timeout_seconds,
-        "request_commitment": request_payload.commitment,
-    }
+    prepared = _Together().prepare(ask, asker)
+    session = prepared.session
     try:
         with transaction.atomic():
-            if session.status == Status.PENDING:
-                _hold_room(asker.agent_id)
-            insert([session])
+            _keep([prepared])
             if idempotency:
                 IdempotencyKey.objects.create(
                     scope=asker.scope,
@@ -140,20 +128,115 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
                     session=session,
                     created_at=session.created_at,
                 )
-            insert([row])
-            store([request_payload, decision_payload], session.created_at)
-            engine_error_record(decision, session)
-            status = Status(session.status)
-            party = session_party(session.pk, asker.name)
-            record(Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq))
-            if status is Status.QUEUED:
-                wake.ring_on_commit(wake.host_channel(session.host_id))
     except IntegrityError:
         # The same key was sent twice at once: the other request made the session.
         if idempotency and (known := _replay(asker, idempotency)):
             return known, True
         raise
     return session, False
+
+
+def sessions_request(asked: Sequence[tuple[Ask, Asker]]) -> list[Kept | ProblemError]:
+    """Decide on several requests and keep them together. Returns what each led to, or the error it has to be told."""
+    together = _Together()
+    found: list[_Prepared | ProblemError] = []
+    for ask, asker in asked:
+        try:
+            found.append(together.prepare(ask, asker))
+        except ProblemError as error:
+            found.append(error)
+    with transaction.atomic():
+        _keep([item for item in found if isinstance(item, _Prepared)])
+    return [item.kept if isinstance(item, _Prepared) else item for item in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request that was decided on, and all that is to be written of it."""
+
+    session: ShellSession
+    decision: Decision
+    row: models.Decision
+    payloads: tuple[Payload, ...]
+    event: Event
+
+    @property
+    def kept(self) -> Kept:
+        """Return it as it is once it is written."""
+        return Kept(self.session, {str(item.kind): [(item.offset, item.data)] for item in self.payloads})
+
+
+class _Together:
+    """Requests that are decided on in one moment: what they share is read once."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, list[AgentHost]] = {}
+        self._circumstances: dict[tuple[int, str], tuple[Circumstances, str]] = {}
+        self._pending: Counter[int] = Counter()
+
+    def prepare(self, ask: Ask, asker: Asker) -> _Prepared:
+        """Decide on one request. Raises ProblemError; then nothing is kept but an event."""
+        if asker.is_suspended:
+            _refused(asker, "suspended")
+            raise SuspendedError
+        try:
+            request = request_read(ask)
+        except ForbiddenContentError as error:
+            _refused(asker, error.what)
+            raise
+        if asker.agent_id not in self._links:
+            self._links[asker.agent_id] = queries.links_of_agent(asker.agent_id)
+        link = _choose(ask.host, self._links[asker.agent_id])
+        session = _session(ask, asker, link)
+        circumstances, digest = self._circumstances_of(asker, link)
+        decision = circumstances.decide(request, session.working_directory)
+        _decided(session, decision, request, digest)
+        if session.status == Status.PENDING:
+            _hold_room(asker.agent_id, self._pending[asker.agent_id])
+            self._pending[asker.agent_id] += 1
+        row, decision_payload = decision_row(
+            decision, session, models.Decision.Moment.REQUEST, circumstances.maturity, number=0
+        )
+        request_payload = request.payload(session)
+        data = {
+            **decision_data(decision, decision_payload),
+            "digest": session.digest,
+            "host": session.host_label,
+            "agent": session.agent_label,
+            "maturity": str(circumstances.maturity),
+            "working_directory": session.working_directory,
+            "timeout_seconds": session.timeout_seconds,
+            "request_commitment": request_payload.commitment,
+        }
+        status = Status(session.status)
+        party = session_party(session.pk, asker.name)
+        event = Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq)
+        return _Prepared(session, decision, row, (request_payload, decision_payload), event)
+
+    def _circumstances_of(self, asker: Asker, link: AgentHost) -> tuple[Circumstances, str]:
+        key = link.pk, asker.maturity
+        if key not in self._circumstances:
+            found = Circumstances.of(
+                agent=asker.name, maturity=asker.maturity, is_suspended=False, host=link.host, link=link
+            )
+            self._circumstances[key] = found, found.digest
+        return self._circumstances[key]
+
+
+def _keep(prepared: Sequence[_Prepared]) -> None:
+    """Write decided requests in the caller's transaction, and wake the hosts that have something to do."""
+    if not prepared:
+        return
+    insert([item.session for item in prepared])
+    insert([item.row for item in prepared])
+    now = prepared[0].session.created_at
+    store([payload for item in prepared for payload in item.payloads], now)
+    for item in prepared:
+        engine_error_record(item.decision, item.session)
+    record(*(item.event for item in prepared))
+    hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
+    if hosts:
+        wake.ring_on_commit(*map(wake.host_channel, sorted(hosts)))
 
 
 def _replay(asker: Asker, idempotency: Idempotency) -> ShellSession | None:
@@ -230,7 +313,10 @@ def link_choose(wanted: str, agent_id: int) -> AgentHost:
     Raises NotFoundError for a host it may not use, HostRequiredError where it has to say, NoHostError where none of
     its hosts is enrolled and enabled.
     """
-    links = queries.links_of_agent(agent_id)
+    return _choose(wanted, queries.links_of_agent(agent_id))
+
+
+def _choose(wanted: str, links: list[AgentHost]) -> AgentHost:
     if wanted:
         links = [link for link in links if wanted in (link.host.name, str(link.host_id))]
         if not links:
@@ -265,14 +351,14 @@ def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
     )
 
 
-def _decided(session: ShellSession, decision: Decision, request: StoredRequest, circumstances: Circumstances) -> None:
+def _decided(session: ShellSession, decision: Decision, request: StoredRequest, circumstances_digest: str) -> None:
     """Write the decision into a session that is not saved yet."""
     now = session.created_at
     session.category = decision.category
     session.outcome = decision.outcome
     session.policy_version = decision.policy_version
     session.digest = decision_digest(decision, request, session)
-    session.circumstances = circumstances.digest
+    session.circumstances = circumstances_digest
     if decision.outcome is Outcome.DENY:
         session.status = Status.DENIED
         session.finished_at = now
@@ -285,9 +371,9 @@ def _decided(session: ShellSession, decision: Decision, request: StoredRequest, 
         session.expires_at = now + timedelta(seconds=limits.QUEUED_SECONDS)
 
 
-def _hold_room(agent_id: int) -> None:
+def _hold_room(agent_id: int, about_to_wait: int) -> None:
     waiting = ShellSession.objects.filter(agent_id=agent_id, status=Status.PENDING, expires_at__gt=timezone.now())
-    if waiting.count() >= settings.ATOM_PENDING_PER_AGENT:
+    if waiting.count() + about_to_wait >= settings.ATOM_PENDING_PER_AGENT:
         raise TooManyError(
             f"{settings.ATOM_PENDING_PER_AGENT} commands of this agent wait for a person already. Wait for a decision, "
             "or cancel one.",

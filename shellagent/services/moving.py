@@ -9,7 +9,7 @@ from audit.tags import Tag
 from audit.trail import Event, Party, record
 from shellagent import wake
 from shellagent.models import SessionQuerySet, ShellSession
-from shellagent.states import Status, sources_of
+from shellagent.states import TERMINAL, Status, sources_of
 
 Data = Mapping[str, object]
 
@@ -27,7 +27,9 @@ class Move:
     to: Status
     data: Data
     columns: Mapping[str, Any]
-    sources: Collection[Status] | None = None
+    #: The state and the event number that the session has, as read under its lock.
+    source: Status
+    event_seq: int
 
 
 def sessions_move(
@@ -52,24 +54,29 @@ def sessions_move(
     return [session_id for session_id, _seq in moved]
 
 
-def sessions_move_each(moves: Sequence[Move], *, actor: Party) -> set[UUID]:
-    """Make several sessions' moves, each with its own columns, and write their events together.
+def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
+    """Make the moves of sessions that the caller has read under a lock, and write their events together.
 
-    Returns the ids of those that moved.
+    Raises RuntimeError where one is not as it was read: then the caller's transaction must not be committed.
     """
-    events = []
+    alike: dict[tuple[Status, Status, tuple[str, ...]], list[Move]] = {}
     for move in moves:
-        states = sources_of(move.to) if move.sources is None else move.sources
-        for session_id, seq in ShellSession.objects.move_ids([move.session_id], move.to, states, **move.columns):
-            events.append(_event((session_id, seq), move.to.tag, actor, str(move.to), move.data))
-    _tell(events)
-    return {event.session_id for event in events if event.session_id}
+        alike.setdefault((move.source, move.to, tuple(move.columns)), []).append(move)
+    for (source, to, _names), group in alike.items():
+        rows = [(move.session_id, move.event_seq, move.columns) for move in group]
+        ShellSession.objects.move_locked(rows, to, source)
+    _tell(
+        [_event((move.session_id, move.event_seq + 1), move.to.tag, actor, str(move.to), move.data) for move in moves]
+    )
 
 
 def _tell(events: Sequence[Event]) -> None:
     if events:
         record(*events)
-        wake.ring_on_commit(*(wake.session_channel(event.session_id) for event in events))
+        # Who waits for a session waits for its end.
+        ended = [event.session_id for event in events if event.outcome in TERMINAL]
+        if ended:
+            wake.ring_on_commit(*map(wake.session_channel, ended))
 
 
 def session_note(session_id: UUID, tag: Tag, *, actor: Party, data: Data | None = None, **columns: Any) -> bool:

@@ -1,8 +1,8 @@
 """A host's poll: heartbeat, lease renewal, cancels and claim in one call, held open until there is work."""
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -21,45 +21,66 @@ from shellagent.states import Status
 _has_served = False
 
 
-def host_poll(*, host: Host, request: PollRequest, is_peer_there: Callable[[], bool] = lambda: True) -> PollAnswer:
+def host_poll(*, host: Host, request: PollRequest) -> PollAnswer:
     """Answer a host's poll, at once where there is something to say, else when the hold is over.
 
-    Nothing is claimed for a host that `is_peer_there` says has gone meanwhile: what it was given would wait for the
-    end of a lease. Raises InstanceError where another live process uses this host's key. No transaction stays open
-    while it waits.
+    Raises InstanceError where another live process uses this host's key. No transaction stays open while it waits.
     """
-    _arrived(host, request)
-    known = host.desired_state
-    hold = max(0, min(request.hold_seconds, limits.POLL_HOLD_SECONDS))
-    deadline = time.monotonic() + hold
+    poll = HostPoll(host, request)
     with wake.listening(wake.host_channel(host.pk)) as bell:
-        while True:
-            bell.clear()
-            answer = _answer(host, request, hold)
-            remaining = wake.remaining_seconds(deadline)
-            if answer.cancel or answer.sessions or answer.desired_state != known or remaining <= 0:
-                break
+        answer = poll.arrive()
+        while answer is None:
             wake.release_connection()
-            bell.wait(min(wake.RECHECK_SECONDS, remaining))
-            if not is_peer_there():
-                return answer
-            host.desired_state = queries.desired_state_of(host.pk)
-    _seen(host)
+            bell.wait(min(wake.RECHECK_SECONDS, wake.remaining_seconds(poll.until)))
+            bell.clear()
+            answer = poll.look()
     return answer
 
 
-def _answer(host: Host, request: PollRequest, hold: int) -> PollAnswer:
-    may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING
-    return PollAnswer(
-        v=protocol.VERSION,
-        desired_state=host.desired_state,
-        # A claim writes its events in its own transaction: where the trail cannot be written, this call fails instead.
-        audit="ok",
-        cancel=_cancels(host, request),
-        sessions=sessions_claim(host=host, request=request) if may_claim else (),
-        hold_seconds=hold,
-        host_id=str(host.pk),
-    )
+class HostPoll:
+    """One poll, from its arrival to its answer."""
+
+    def __init__(self, host: Host, request: PollRequest) -> None:
+        self.host = host
+        self.request = request
+        self.hold_seconds = max(0, min(request.hold_seconds, limits.POLL_HOLD_SECONDS))
+        #: When it is answered in any case, by `time.monotonic`.
+        self.until = time.monotonic() + self.hold_seconds
+        self._known_state = host.desired_state
+
+    def arrive(self) -> PollAnswer | None:
+        """Take the heartbeat in, and look for the first time. Raises InstanceError."""
+        _arrived(self.host, self.request)
+        return self._answer()
+
+    def look(self) -> PollAnswer | None:
+        """Return the answer, or None while there is nothing to say and time left."""
+        self.host.desired_state = queries.desired_state_of(self.host.pk)
+        return self._answer()
+
+    def empty(self) -> PollAnswer:
+        """Return an answer that brings nothing."""
+        return PollAnswer(
+            v=protocol.VERSION,
+            desired_state=self.host.desired_state,
+            # A claim writes its events in its own transaction: where the trail cannot be written, this call fails.
+            audit="ok",
+            cancel=(),
+            sessions=(),
+            hold_seconds=self.hold_seconds,
+            host_id=str(self.host.pk),
+        )
+
+    def _answer(self) -> PollAnswer | None:
+        host, request = self.host, self.request
+        cancel = _cancels(host, request)
+        may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING
+        sessions = sessions_claim(host=host, request=request) if may_claim else ()
+        has_news = bool(cancel or sessions or host.desired_state != self._known_state)
+        if not has_news and wake.remaining_seconds(self.until) > 0:
+            return None
+        _seen(host)
+        return replace(self.empty(), cancel=cancel, sessions=sessions)
 
 
 def _arrived(host: Host, request: PollRequest) -> None:

@@ -17,7 +17,7 @@ from shellagent import limits, protocol, queries, wake
 from shellagent.models import ExecutionRecord, Host, ShellSession
 from shellagent.protocol import ExecutionReport, OutputSegment, RecordAnswer, RecordRequest, RunOutcome
 from shellagent.services.hosts import host_party
-from shellagent.services.moving import Move, session_note, sessions_move_each
+from shellagent.services.moving import Move, session_note, sessions_move_locked
 from shellagent.states import Status
 
 STREAMS = {"stdout": AuditPayload.Kind.STDOUT, "stderr": AuditPayload.Kind.STDERR}
@@ -63,6 +63,7 @@ class _Batch:
         self.moves: list[Move] = []
         self.rows: list[ExecutionRecord] = []
         self.payloads: list[Payload] = []
+        self.notes: list[tuple[UUID, Tag, dict[str, object]]] = []
 
     def take(self, session: ShellSession, report: ExecutionReport, standing: dict[UUID, list[tuple[str, bool]]]) -> str:
         """Judge a record. `standing` has the `(digest, is_late)` of what is kept; what is taken joins it."""
@@ -76,8 +77,8 @@ class _Batch:
         if is_ours and has_place and is_late:
             self._keep(session, report, digest, is_late=True)
             kept.append((digest, True))
-            data = {"outcome": str(report.outcome), "record": digest}
-            session_note(session.pk, Tag.SESSION_LATE_RESULT, actor=host_party(self.host), data=data)
+            told: dict[str, object] = {"outcome": str(report.outcome), "record": digest}
+            self.notes.append((session.pk, Tag.SESSION_LATE_RESULT, told))
             return "late"
         if is_ours and has_place and session.status in _SOURCES[report.outcome]:
             payloads = self._keep(session, report, digest, is_late=False)
@@ -91,17 +92,17 @@ class _Batch:
                 return "requeued"
             if session.status == Status.QUEUED:
                 return "requeued"  # Its lease died first, or this is sent again because the answer was lost.
-        data = {"outcome": str(report.outcome), "record": digest, "status": session.status}
-        session_note(session.pk, Tag.SESSION_RECORD_CONFLICT, actor=host_party(self.host), data=data)
+        data: dict[str, object] = {"outcome": str(report.outcome), "record": digest, "status": session.status}
+        self.notes.append((session.pk, Tag.SESSION_RECORD_CONFLICT, data))
         return "conflict"
 
     def write(self) -> None:
-        """Write all that was taken. The rows were locked when they were read, so every move succeeds."""
+        """Write all that was taken."""
         insert(self.rows)
         store(self.payloads, self.now, ignore_known=True)
-        moved = sessions_move_each(self.moves, actor=host_party(self.host))
-        if len(moved) != len(self.moves):
-            raise RuntimeError("a locked session was moved by somebody else")
+        sessions_move_locked(self.moves, actor=host_party(self.host))
+        for session_id, tag, data in self.notes:
+            session_note(session_id, tag, actor=host_party(self.host), data=data)
         if any(move.to is Status.QUEUED for move in self.moves):
             wake.ring_on_commit(wake.host_channel(self.host.pk))
 
@@ -158,7 +159,7 @@ def _ended(
         "termination_detail": report.detail,
         "exit_code": report.exit_code,
     }
-    return Move(session.pk, Status(report.outcome.value), data, columns, _SOURCES[report.outcome])
+    return Move(session.pk, Status(report.outcome.value), data, columns, Status(session.status), session.event_seq)
 
 
 def _requeued(session: ShellSession, report: ExecutionReport, digest: str, now: datetime) -> Move:
@@ -168,7 +169,7 @@ def _requeued(session: ShellSession, report: ExecutionReport, digest: str, now: 
         "lease_expires_at": None,
         "expires_at": now + timedelta(seconds=limits.QUEUED_SECONDS),
     }
-    return Move(session.pk, Status.QUEUED, data, columns, [Status.CLAIMED])
+    return Move(session.pk, Status.QUEUED, data, columns, Status.CLAIMED, session.event_seq)
 
 
 def output_append(*, host: Host, session_id: UUID, request: protocol.OutputRequest) -> dict[str, int]:

@@ -12,7 +12,7 @@ from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
 from shellagent.services.deciding import Circumstances
 from shellagent.services.hosts import host_party
-from shellagent.services.moving import Move, sessions_move, sessions_move_each
+from shellagent.services.moving import Move, sessions_move, sessions_move_locked
 from shellagent.states import Status
 
 
@@ -47,10 +47,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
             answers[start.id] = refusal or _granted(session)
             if refusal is None:
                 moves.append(_running(session, start, now))
-        moved = sessions_move_each(moves, actor=host_party(host))
-        for move in moves:
-            if move.session_id not in moved:
-                answers[str(move.session_id)] = StartGrant(str(move.session_id), GrantStatus.STALE_DECISION)
+        sessions_move_locked(moves, actor=host_party(host))
     return StartAnswer(protocol.VERSION, tuple(answers.values()))
 
 
@@ -68,6 +65,8 @@ def _running(session: ShellSession, start: Start, now: datetime) -> Move:
             "started_at": now,
             "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
         },
+        Status.CLAIMED,
+        session.event_seq,
     )
 
 

@@ -139,7 +139,7 @@ class Product:
     def start_web(self) -> Process:
         """Start the web server, and return once it answers."""
         process = self.spawn(
-            "web", sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "atomsite.wsgi:application"
+            "web", sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "atomsite.asgi:application"
         )
         eventually(self.is_up, why=f"the web server does not answer, see {process.log}")
         return process

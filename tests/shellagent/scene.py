@@ -14,7 +14,9 @@ from audit.trail import SYSTEM
 from governance.models import Agent
 from governance.policy.types import Maturity
 from governance.services import agent_create, agent_party, key_issue
-from shellagent import protocol
+from shellagent import clerk, protocol
+from shellagent.api.hot import hot_call
+from shellagent.clerk import Call, Clerk
 from shellagent.models import Approval, Decision, ExecutionRecord, Host, IdempotencyKey, ShellSession
 from shellagent.protocol import (
     ExecutionReport,
@@ -159,6 +161,9 @@ class Caller:
     def __init__(self, *, enforce_csrf_checks: bool = False, **headers: str) -> None:
         self.client = APIClient(enforce_csrf_checks=enforce_csrf_checks, raise_request_exception=False)
         self.client.credentials(**headers)
+        self.headers = headers
+        #: Leave the clerk out, as another server than ours would.
+        self.is_by_views = False
 
     @classmethod
     def with_key(cls, key: str) -> "Caller":
@@ -173,7 +178,9 @@ class Caller:
         return caller
 
     def call(self, method: str, path: str, body: Any = None, **extra: Any) -> Answer:
-        """Send a request. A body of bytes goes as it is, anything else as JSON."""
+        """Send a request by the road that the web server chooses. A body of bytes goes as it is, others as JSON."""
+        if method == "POST" and not self.is_by_views and (answer := self._by_clerk(path, body, extra)):
+            return answer
         if isinstance(body, bytes):
             extra.setdefault("content_type", "application/json")
             response = self.client.generic(method, path, cast(Any, body), **extra)
@@ -181,6 +188,23 @@ class Caller:
             response = getattr(self.client, method.lower())(path, body, **extra)
         has_json = "json" in response.headers.get("Content-Type", "")
         return Answer(response.status_code, json.loads(response.content) if has_json else None, response.headers)
+
+    def _by_clerk(self, path: str, body: Any, extra: dict[str, Any]) -> Answer | None:
+        if "CONTENT_LENGTH" in extra:
+            return None
+        given = {"CONTENT_TYPE": "application/json", **self.headers, **extra}
+        names = {name: name.removeprefix("HTTP_").replace("_", "-").lower() for name in given}
+        headers = {names[name].encode(): str(value).encode("latin-1") for name, value in given.items()}
+        call = hot_call(path, headers, body if isinstance(body, bytes) else json.dumps(body).encode())
+        if call is None:
+            return None
+        answers: list[tuple[Call, clerk.Answer]] = []
+        desk = Clerk(answers.extend)
+        desk.take(call)
+        desk.serve(until=lambda: bool(answers))
+        answer = answers[0][1]
+        found = {name.decode().title(): value.decode() for name, value in answer.headers}
+        return Answer(answer.status, json.loads(answer.body), found)
 
     def get(self, path: str, **extra: Any) -> Answer:
         """Send a GET."""

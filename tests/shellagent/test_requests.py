@@ -165,10 +165,10 @@ class TestWaiting:
     def test_beyond_the_caps_the_answer_is_at_once(self, scene: Scene, settings: Any) -> None:
         settings.ATOM_WAITS_PER_KEY, settings.ATOM_WAITS_TOTAL = 1, 2
         session = scene.session()
-        with waiting._place("one"):
+        with waiting.place("one"):
             began = time.monotonic()
             assert waiting.session_wait(session, 20, waiter="one").status == Status.QUEUED
-            with waiting._place("two"):
+            with waiting.place("two"):
                 assert waiting.session_wait(session, 20, waiter="three").status == Status.QUEUED
             assert time.monotonic() - began < 5
         assert not waiting._held

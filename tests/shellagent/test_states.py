@@ -13,7 +13,7 @@ from audit.models import AuditEvent
 from audit.trail import SYSTEM
 from shellagent.models import ExecutionRecord, ShellSession
 from shellagent.services import moving
-from shellagent.services.moving import Move, sessions_move, sessions_move_each
+from shellagent.services.moving import Move, sessions_move, sessions_move_locked
 from shellagent.states import ACTIVE, BEGINNINGS, TERMINAL, TRANSITIONS, Status, sources_of
 from tests.shellagent.scene import Scene, report, reread, tags
 
@@ -66,7 +66,12 @@ def nothing_moves(session: ShellSession, source: Status, target: Status) -> None
         ShellSession.objects.filter(pk=session.pk).move(target, [source], **columns)
     # By the arrows that do lead to the target, from wherever they begin, this session does not move either.
     assert sessions_move([session.pk], target, actor=SYSTEM, **columns) == []
-    assert sessions_move_each([Move(session.pk, target, {}, columns)], actor=SYSTEM) == set()
+    with pytest.raises(ValueError, match="no arrow"):
+        sessions_move_locked([Move(session.pk, target, {}, columns, source, 1)], actor=SYSTEM)
+    for begin, end in TRANSITIONS:
+        if end is target:
+            with pytest.raises(RuntimeError, match="moved by somebody else"), transaction.atomic():
+                sessions_move_locked([Move(session.pk, target, {}, columns, begin, 1)], actor=SYSTEM)
     assert columns_of(session.pk) == before
     assert tags(session) == ["queued"]
 

@@ -1,0 +1,285 @@
+"""The hot calls as the clerk answers them: an agent's request, and a host's poll, start and record.
+
+They are those of `shellagent.api.execute` and `shellagent.api.host`, by the same services and with the same errors.
+What is not plainly one of them is left to the views: another path, a form, a browser, a body that is not right.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Final, TypeVar
+
+from django.utils import timezone
+from rest_framework.exceptions import APIException, Throttled
+from rest_framework.settings import api_settings
+
+from governance.authentication import agent_caller
+from shellagent import limits, protocol, queries, wake
+from shellagent.api.access import may_ask_now, seconds_to_next_minute
+from shellagent.api.execute import ask_of, denied, idempotency_of
+from shellagent.api.host import message_of
+from shellagent.authentication import host_of_key
+from shellagent.clerk import TOLD, Answer, Call, Listen
+from shellagent.models import Host, ShellSession
+from shellagent.representation import Json, kept_json, session_json
+from shellagent.services import (
+    Asker,
+    Kept,
+    session_expire,
+    session_request,
+    sessions_record,
+    sessions_request,
+    sessions_start,
+)
+from shellagent.services.polling import HostPoll
+from shellagent.states import TERMINAL, Status
+from shellagent.waiting import place
+
+Message = TypeVar("Message")
+
+_TEXTS: Final = {
+    "command": limits.COMMAND_MAX_BYTES,
+    "working_directory": 4096,
+    "host": 60,
+    "reason": limits.REASON_MAX_CHARACTERS,
+}
+_NUMBERS: Final = {
+    "timeout_seconds": (1, limits.TIMEOUT_MAX_SECONDS),
+    "wait_seconds": (0, limits.WAIT_MAX_SECONDS),
+}
+
+
+def hot_call(path: str, headers: Mapping[bytes, bytes], body: bytes) -> Call | None:
+    """Return a POST as a call for the clerk, or None where it is one for the views."""
+    make = _CALLS.get(path)
+    if make is None or headers.get(b"accept", b"*/*") not in (b"*/*", b"application/json"):
+        return None
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    is_json = headers.get(b"content-type", b"").partition(b";")[0].strip() == b"application/json"
+    if scheme.lower() != b"bearer" or not _is_key(key) or not is_json:
+        return None
+    return make(key.decode(), body, headers)
+
+
+def _is_key(key: bytes) -> bool:
+    return key.replace(b"_", b"").replace(b"-", b"").isalnum()
+
+
+class _HotCall(Call):
+    """A call that shows a key."""
+
+    realm = "atom"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def failed(self, error: Exception) -> Answer:
+        if isinstance(error, APIException) and error.status_code == 401:
+            error.auth_header = f'Bearer realm="{self.realm}"'  # type: ignore[attr-defined]
+        handle: Any = api_settings.EXCEPTION_HANDLER
+        response = handle(error, {})
+        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
+        headers = [item for item in headers if item[0] != b"content-type"]
+        content_type = (b"content-type", (response.content_type or "application/json").encode())
+        return Answer(response.status_code, _json(response.data), (content_type, *headers))
+
+
+class ExecuteCall(_HotCall):
+    """An agent asks for a command, and waits for its end if it wants to."""
+
+    def __init__(self, key: str, values: Json, idempotency_key: str) -> None:
+        super().__init__(key)
+        self.values = values
+        self.idempotency_key = idempotency_key
+        self.may_be_held = values["wait_seconds"] > 0
+        self.session: ShellSession | None = None
+        self.is_replay = False
+        self._place = ExitStack()
+
+    @classmethod
+    def make(cls, key: str, body: bytes, headers: Mapping[bytes, bytes]) -> "ExecuteCall | None":
+        """Return the call, or None for a body that has to be read by the view."""
+        if len(body) > limits.BODY_MAX_BYTES:
+            return None
+        values = _values(body)
+        return None if values is None else cls(key, values, headers.get(b"idempotency-key", b"").decode("latin-1"))
+
+    @classmethod
+    def begin_all(cls, calls: Sequence[tuple["ExecuteCall", Listen]]) -> list[Answer | Exception | None]:
+        askers: dict[str, Asker | Exception] = {}
+        asked: list[tuple[ExecuteCall, Listen, Asker]] = []
+        found: dict[ExecuteCall, Answer | Exception | None] = {}
+        for call, listen in calls:
+            if call.key not in askers:
+                askers[call.key] = _asker(call.key)
+            asker = askers[call.key]
+            if isinstance(asker, Exception):
+                found[call] = asker
+            elif not may_ask_now(asker.agent_id):
+                found[call] = Throttled(wait=seconds_to_next_minute())
+            elif call.idempotency_key:
+                found[call] = call.begin_once(listen, asker)
+            else:
+                asked.append((call, listen, asker))
+        kept = sessions_request([(ask_of(call.values), asker) for call, _listen, asker in asked])
+        for (call, listen, asker), item in zip(asked, kept, strict=True):
+            found[call] = item if isinstance(item, Exception) else call.begun(item, listen, asker)
+        return [found[call] for call, _listen in calls]
+
+    def begin(self, listen: Listen) -> Answer | None:
+        raise NotImplementedError
+
+    def begin_once(self, listen: Listen, asker: Asker) -> Answer | Exception | None:
+        """Begin a call that shows an Idempotency-Key."""
+        try:
+            idempotency = idempotency_of(self.idempotency_key, self.values)
+            session, self.is_replay = session_request(ask=ask_of(self.values), asker=asker, idempotency=idempotency)
+        except TOLD as error:
+            return error
+        if session.status == Status.DENIED:
+            return denied(session, is_replay=self.is_replay)
+        return None if self._hold(session, listen, asker) else self._answer(session, session_json(session))
+
+    def begun(self, kept: Kept, listen: Listen, asker: Asker) -> Answer | Exception | None:
+        """Answer or hold a request that was just kept."""
+        session = kept.session
+        if session.status == Status.DENIED:
+            return denied(session, is_replay=False)
+        if self._hold(session, listen, asker):
+            return None
+        return self._answer(session, kept_json(kept))
+
+    def look(self) -> Answer | None:
+        session = queries.session_with(self._session.pk)
+        if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
+            session = queries.session_with(session.pk)
+        if session.status not in TERMINAL and wake.remaining_seconds(self.until) > 0:
+            return None
+        return self._answer(session, session_json(session))
+
+    def close(self) -> None:
+        self._place.close()
+
+    @property
+    def _session(self) -> ShellSession:
+        if self.session is None:
+            raise LookupError("the request was not kept")
+        return self.session
+
+    def _hold(self, session: ShellSession, listen: Listen, asker: Asker) -> bool:
+        """Return whether the call waits for the end of its session, within the caps on waiting."""
+        self._place.close()
+        seconds = self.values["wait_seconds"]
+        if seconds <= 0 or session.status in TERMINAL or not self._place.enter_context(place(asker.scope)):
+            return False
+        self.session = session
+        self.until = time.monotonic() + seconds
+        listen(wake.session_channel(session.pk))
+        return True
+
+    def _answer(self, session: ShellSession, shown: Json) -> Answer:
+        status = 200 if Status(session.status).is_terminal else 202
+        replayed = ((b"idempotent-replayed", b"true"),) if self.is_replay else ()
+        return Answer(status, _json(shown), (_JSON, *replayed))
+
+
+def _asker(key: str) -> Asker | Exception:
+    try:
+        return Asker.agent(agent_caller(key))
+    except TOLD as error:
+        return error
+
+
+def _values(body: bytes) -> Json | None:
+    """Return what the serializer would make of a body, or None where it has to be asked."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if type(data) is not dict or not all(_is_plain(name, value) for name, value in data.items()):
+        return None
+    return {"timeout_seconds": limits.TIMEOUT_DEFAULT_SECONDS, "wait_seconds": 0, **data}
+
+
+def _is_plain(name: str, value: object) -> bool:
+    if type(value) is str:
+        return name in _TEXTS and 0 < len(value) <= _TEXTS[name] and value.isprintable()
+    if type(value) is int:
+        least, most = _NUMBERS.get(name, (1, 0))
+        return least <= value <= most
+    return False
+
+
+class _HostCall(_HotCall):
+    """A host's call."""
+
+    realm = "atom-host"
+
+    def __init__(self, key: str, body: bytes) -> None:
+        super().__init__(key)
+        self.body = body
+
+    @classmethod
+    def make(cls, key: str, body: bytes, headers: Mapping[bytes, bytes]) -> "_HostCall | None":
+        """Return the call, or None for a body that the view refuses."""
+        return cls(key, body) if len(body) <= limits.HOST_BODY_MAX_BYTES else None
+
+    def host(self) -> Host:
+        """Return the host that is calling."""
+        return host_of_key(self.key)
+
+
+class PollCall(_HostCall):
+    """A host's poll, held while there is nothing to say."""
+
+    poll: HostPoll
+    may_be_held = True
+
+    def begin(self, listen: Listen) -> Answer | None:
+        host = self.host()
+        self.poll = HostPoll(host, message_of(self.body, protocol.PollRequest))
+        self.until = self.poll.until
+        if self.poll.hold_seconds:
+            listen(wake.host_channel(host.pk))
+        return _said(self.poll.arrive())
+
+    def look(self) -> Answer | None:
+        return _said(self.poll.look())
+
+
+class StartCall(_HostCall):
+    """A host asks for the start of what it claimed."""
+
+    def begin(self, listen: Listen) -> Answer | None:
+        return _said(sessions_start(host=self.host(), request=message_of(self.body, protocol.StartRequest)))
+
+    def look(self) -> Answer | None:
+        raise NotImplementedError
+
+
+class RecordCall(_HostCall):
+    """A host reports what became of its sessions."""
+
+    def begin(self, listen: Listen) -> Answer | None:
+        return _said(sessions_record(host=self.host(), request=message_of(self.body, protocol.RecordRequest)))
+
+    def look(self) -> Answer | None:
+        raise NotImplementedError
+
+
+def _said(message: object | None) -> Answer | None:
+    return None if message is None else Answer(200, _json(protocol.encode(message)), (_JSON,))
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_JSON: Final = (b"content-type", b"application/json")
+_CALLS: Final[Mapping[str, Callable[[str, bytes, Mapping[bytes, bytes]], Call | None]]] = {
+    "/api/local-agent/execute": ExecuteCall.make,
+    "/api/host/poll": PollCall.make,
+    "/api/host/start": StartCall.make,
+    "/api/shell/log": RecordCall.make,
+}
