@@ -24,7 +24,7 @@ def dumps(value: object) -> str:
     any other type.
     """
     _check(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _ENCODE(value)
 
 
 def sha256(value: object) -> str:
@@ -32,24 +32,32 @@ def sha256(value: object) -> str:
     return hashlib.sha256(dumps(value).encode()).hexdigest()
 
 
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+_SIMPLE: Final = frozenset((bool, type(None)))
+
+
 def _check(value: object) -> None:
     kind = type(value)
-    if value is None or kind is bool:
-        return
-    if isinstance(value, str):
+    if kind is dict or isinstance(value, dict):
+        _check_mapping(cast("dict[object, object]", value))
+    elif kind is list or kind is tuple:
+        _check_all(cast("list[object]", value))
+    elif isinstance(value, str):
         if not value.isascii():
             _check_text(value)
     elif kind is int:
         _check_number(value)
-    elif isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str) or not key.isascii():
-                raise CanonicalError(f"keys must be ASCII text, not {key!r}")
-        _check_all(value.values())
     elif isinstance(value, list | tuple):
         _check_all(value)
-    else:
+    elif kind not in _SIMPLE:
         raise CanonicalError(f"{kind.__name__} has no canonical JSON form")
+
+
+def _check_mapping(value: Mapping[object, object]) -> None:
+    for key in value:
+        if not isinstance(key, str) or not key.isascii():
+            raise CanonicalError(f"keys must be ASCII text, not {key!r}")
+    _check_all(value.values())
 
 
 def _check_all(values: Iterable[object]) -> None:

@@ -12,50 +12,78 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, models
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 Value = TypeVar("Value")
 _PLAIN = frozenset({str, int, bool, bytes, type(None)})
 _Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
 
 
-def insert(rows: Sequence[models.Model], *, ignore_known: bool = False) -> None:
-    """Insert rows of one model. Their automatic primary keys are left unset.
-
-    With `ignore_known` a row that breaks a unique constraint is passed over. Raises the database's own errors.
-    """
+def insert(rows: Sequence[models.Model]) -> None:
+    """Insert rows of one model. Their automatic primary keys are left unset. Raises the database's own errors."""
     if not rows:
         return
-    sql, fields = _insertion(type(rows[0]), connection.vendor, ignore_known)
-    values = [[prepared_value(field, getattr(row, name)) for name, field in fields] for row in rows]
-    with connection.cursor() as cursor:
-        # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
-        cursor.executemany(sql, values)
+    model = type(rows[0])
+    names = _own_names(model)
+    insert_values(model, names, [[getattr(row, name) for name in names] for row in rows])
     for row in rows:
         row._state.adding = False
         row._state.db = DEFAULT_DB_ALIAS
 
 
+def insert_values(
+    model: type[models.Model],
+    names: tuple[str, ...],
+    rows: Sequence[Sequence[object]],
+    *,
+    ignore_known: bool = False,
+) -> None:
+    """Insert rows given as the values of these columns (attribute names), without making an instance of each.
+
+    With `ignore_known` a row that breaks a unique constraint is passed over. Raises the database's own errors.
+    """
+    if not rows:
+        return
+    sql, fields = _insertion(model, names, connection.vendor, ignore_known)
+    prepare = preparer()
+    values = [[prepare(field, value) for field, value in zip(fields, row, strict=True)] for row in rows]
+    with connection.cursor() as cursor:
+        # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
+        cursor.executemany(sql, values)
+
+
 @cache
-def _insertion(model: type[models.Model], vendor: str, ignore_known: bool) -> tuple[str, list[tuple[str, Any]]]:
+def _own_names(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(str(field.attname) for field in model._meta.concrete_fields if not isinstance(field, models.AutoField))
+
+
+@cache
+def _insertion(
+    model: type[models.Model], names: tuple[str, ...], vendor: str, ignore_known: bool
+) -> tuple[str, list["models.Field[Any, Any]"]]:
     del vendor  # part of the cache's key: quoting is the database's
-    fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
+    by_name = {field.attname: field for field in model._meta.concrete_fields}
+    fields = [by_name[name] for name in names]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     known = " ON CONFLICT DO NOTHING" if ignore_known else ""
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}"  # noqa: S608
-    return sql, [(str(field.attname), field) for field in fields]
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}", fields  # noqa: S608
 
 
-def prepared_value(field: "models.Field[Any, Any]", value: object) -> Any:
-    """Return a field's value as the database takes it. The plain ones need nothing of the ORM, and are most."""
-    kind = type(value)
-    if kind in _PLAIN and not isinstance(field, models.JSONField):
-        return value
-    if kind is UUID or kind is datetime:
-        return _adapted(value, connection)
-    return field.get_db_prep_save(value, connection)
+def preparer() -> Callable[["models.Field[Any, Any]", object], Any]:
+    """Return what turns a field's value into what the current database takes, as the ORM would."""
+    adapt = _adapter(connection.vendor)
+
+    def prepare(field: "models.Field[Any, Any]", value: object) -> Any:
+        kind = type(value)
+        # The plain ones need nothing of the ORM, and are most.
+        if kind in _PLAIN and not isinstance(field, models.JSONField):
+            return value
+        if kind is UUID or kind is datetime:
+            return adapt(value)
+        return field.get_db_prep_save(value, connection)
+
+    return prepare
 
 
 class Prepared:
@@ -82,9 +110,9 @@ class Prepared:
             built = self._built[key] = self._compile(lengths)
         sql, template, places, converters = built
         flat = list(itertools.chain.from_iterable(value if isinstance(value, list) else (value,) for value in values))
-        params = list(template)
+        params, adapt = list(template), _adapter(connection.vendor)
         for position, index in places:
-            params[position] = _adapted(flat[index], connection)
+            params[position] = adapt(flat[index])
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
             found = cursor.fetchall()
@@ -99,7 +127,7 @@ class Prepared:
         compiler = self.build(*stand_ins).query.get_compiler(using=DEFAULT_DB_ALIAS)
         sql, params = compiler.as_sql()
         flat = list(itertools.chain.from_iterable(item if isinstance(item, list) else (item,) for item in stand_ins))
-        adapted = [_adapted(item, connection) for item in flat]
+        adapted = [_adapter(connection.vendor)(item) for item in flat]
         places = [(position, adapted.index(param)) for position, param in enumerate(params) if param in adapted]
         if {index for _position, index in places} != set(range(len(flat))):
             raise ValueError("a value has no place in the query that was built")
@@ -121,11 +149,24 @@ def _stand_in(kind: type, number: int) -> Any:
     return kind(f"7310{number:04}")
 
 
-def _adapted(value: Any, database: BaseDatabaseWrapper) -> Any:
+@cache
+def _adapter(vendor: str) -> Callable[[Any], Any]:
+    """Return what a database's driver needs done to a value."""
+    return _for_sqlite if vendor == "sqlite" else _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _for_sqlite(value: Any) -> Any:
     if isinstance(value, UUID):
-        return value if database.features.has_native_uuid_field else value.hex
+        return value.hex
     if isinstance(value, datetime):
-        return database.ops.adapt_datetimefield_value(value)
+        # Times are kept in UTC without saying so; for any other zone the backend does the sum.
+        return (
+            str(value.replace(tzinfo=None)) if value.tzinfo is UTC else connection.ops.adapt_datetimefield_value(value)
+        )
     return value
 
 

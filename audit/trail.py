@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from audit import canonical
 from audit.models import AuditEvent, AuditPayload
-from audit.statements import Prepared, insert
+from audit.statements import Prepared, insert_values
 from audit.tags import Tag
 
 
@@ -58,10 +58,28 @@ def record(*events: Event) -> None:
     """
     if not connection.in_atomic_block:
         raise TrailError(TrailError.__doc__)
-    insert([_row(event) for event in events])
+    insert_values(AuditEvent, _EVENT_COLUMNS, [_row(event) for event in events])
 
 
-def _row(event: Event) -> AuditEvent:
+_EVENT_COLUMNS = (
+    "uid",
+    "session_id",
+    "session_seq",
+    "occurred_at",
+    "tag",
+    "actor_type",
+    "actor_id",
+    "actor_label",
+    "subject_type",
+    "subject_id",
+    "subject_label",
+    "outcome",
+    "body",
+    "hash",
+)
+
+
+def _row(event: Event) -> tuple[object, ...]:
     uid = uuid7()
     now_us = time.time_ns() // 1000
     body = canonical.dumps(
@@ -80,21 +98,21 @@ def _row(event: Event) -> AuditEvent:
             "data": event.data,
         }
     )
-    return AuditEvent(
-        uid=uid,
-        session_id=event.session_id,
-        session_seq=event.session_seq,
-        occurred_at=datetime.fromtimestamp(now_us // 1_000_000, UTC).replace(microsecond=now_us % 1_000_000),
-        tag=event.tag,
-        actor_type=event.actor.type,
-        actor_id=event.actor.id,
-        actor_label=event.actor.label[:200],
-        subject_type=event.subject.type,
-        subject_id=event.subject.id,
-        subject_label=event.subject.label[:200],
-        outcome=event.outcome,
-        body=body,
-        hash=hashlib.sha256(body.encode()).hexdigest(),
+    return (
+        uid,
+        event.session_id,
+        event.session_seq,
+        datetime.fromtimestamp(now_us // 1_000_000, UTC).replace(microsecond=now_us % 1_000_000),
+        str(event.tag),
+        event.actor.type,
+        event.actor.id,
+        event.actor.label[:200],
+        event.subject.type,
+        event.subject.id,
+        event.subject.label[:200],
+        str(event.outcome),
+        body,
+        hashlib.sha256(body.encode()).hexdigest(),
     )
 
 
@@ -134,18 +152,9 @@ class StoredPayload:
 
 def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = False) -> None:
     """Store payloads in the caller's transaction. With `ignore_known` one that is at its place already stays."""
-    rows = [
-        AuditPayload(
-            session_id=item.session_id,
-            kind=item.kind,
-            offset=item.offset,
-            salt=item.salt,
-            data=item.data,
-            created_at=now,
-        )
-        for item in payloads
-    ]
-    insert(rows, ignore_known=ignore_known)
+    names = ("session_id", "kind", "offset", "salt", "data", "created_at")
+    rows = [(item.session_id, str(item.kind), item.offset, item.salt, item.data, now) for item in payloads]
+    insert_values(AuditPayload, names, rows, ignore_known=ignore_known)
 
 
 def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[StoredPayload]:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import connection, models
 
-from audit.statements import padded, prepared_value
+from audit.statements import padded, preparer
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.protocol import Desired
 from shellagent.states import TRANSITIONS, Status
@@ -128,11 +128,12 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in rows[0][2]]
         key = meta.pk
         assignments = "".join(f", {field.column} = %s" for field in fields)
+        prepare = preparer()
         values = [
             (
                 to.value,
-                *(prepared_value(field, value) for field, value in zip(fields, columns.values(), strict=True)),
-                prepared_value(key, session_id),
+                *(prepare(field, value) for field, value in zip(fields, columns.values(), strict=True)),
+                prepare(key, session_id),
                 seq,
                 source.value,
             )
@@ -167,9 +168,10 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
     where = f"id IN ({', '.join(['%s'] * len(ids))})"
     if states:
         where += f" AND status IN ({', '.join(['%s'] * len(states))})"
+    prepare = preparer()
     values = [
-        *(prepared_value(field, value) for field, value in zip(fields, columns.values(), strict=True)),
-        *(prepared_value(key, session_id) for session_id in ids),
+        *(prepare(field, value) for field, value in zip(fields, columns.values(), strict=True)),
+        *(prepare(key, session_id) for session_id in ids),
         *(state.value for state in states),
     ]
     with connection.cursor() as cursor:
@@ -283,7 +285,8 @@ class Decision(models.Model):
         APPROVAL = "approval"
         CLAIM = "claim"
 
-    session = models.ForeignKey(ShellSession, on_delete=models.PROTECT, related_name="decisions")
+    #: Without an index of its own: that of the constraint below begins with it.
+    session = models.ForeignKey(ShellSession, on_delete=models.PROTECT, related_name="decisions", db_index=False)
     moment = models.CharField(max_length=8, choices=Moment.choices)
     #: The place of the whole decision among the session's payloads of kind `decision`.
     number = models.PositiveSmallIntegerField()
@@ -330,7 +333,8 @@ class Approval(models.Model):
 class ExecutionRecord(models.Model):
     """What the host reported of one run. Written once; one that comes after the session was lost is marked late."""
 
-    session = models.ForeignKey(ShellSession, on_delete=models.PROTECT, related_name="records")
+    #: Without an index of its own: that of the constraint below begins with it.
+    session = models.ForeignKey(ShellSession, on_delete=models.PROTECT, related_name="records", db_index=False)
     #: SHA-256 of the canonical report: the same again is known, another one is a conflict.
     digest = models.CharField(max_length=64)
     is_late = models.BooleanField(default=False)

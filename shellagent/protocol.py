@@ -20,6 +20,8 @@ from governance.policy.plan import Plan
 
 T = TypeVar("T")
 
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
+
 VERSION: Final = 1
 #: A kept stream is its first and its last bytes; what lies between is counted and digested, not kept.
 HEAD_BYTES: Final = 256 * 1024
@@ -336,13 +338,13 @@ def encode(message: Any) -> Any:
 
     `dataclasses.asdict` would do the same by copying every value deeply, at several times the cost.
     """
-    if isinstance(message, tuple | list):
+    kind = type(message)
+    if kind in _PLAIN:
+        return message
+    if kind is tuple or kind is list:
         return [encode(item) for item in message]
-    if dataclasses.is_dataclass(message):
-        return {
-            name: encode(getattr(message, name))
-            for name, _annotation, _is_required in _fields(typing.cast(Any, type(message)))
-        }
+    if dataclasses.is_dataclass(kind):
+        return {name: encode(getattr(message, name)) for name, _annotation, _is_required in _fields(kind)}
     return message
 
 
@@ -353,7 +355,9 @@ def decode(cls: type[T], data: object) -> T:
     values = {}
     for name, annotation, is_required in _fields(typing.cast(Any, cls)):
         if name in data:
-            values[name] = _value(f"{cls.__name__}.{name}", annotation, data[name])
+            value = data[name]
+            is_plain = type(value) is annotation and annotation in _PLAIN
+            values[name] = value if is_plain else _value(f"{cls.__name__}.{name}", annotation, value)
         elif is_required:
             raise ProtocolError(f"{cls.__name__}.{name} is missing")
     return cls(**values)

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from audit.tags import Tag
@@ -25,9 +25,12 @@ from shellagent.services.moving import Data, session_note, sessions_move
 from shellagent.states import Status
 
 
-def sessions_claim(*, host: Host, request: PollRequest) -> tuple[Assignment, ...]:
-    """Claim up to the host's free slots; the same claim key gets the same sessions again."""
-    return _claimed_before(host, request) or _claim(host, request)
+def sessions_claim(*, host: Host, request: PollRequest, is_first_look: bool = True) -> tuple[Assignment, ...]:
+    """Claim up to the host's free slots; the same claim key gets the same sessions again.
+
+    A later look of a call whose first one found nothing under its key does not ask for that again.
+    """
+    return (is_first_look and _claimed_before(host, request)) or _claim(host, request)
 
 
 def _claimed_before(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
@@ -39,10 +42,13 @@ def _claimed_before(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
 
 def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
     now = timezone.now()
-    if not queries.has_claimable(host.pk, now):
+    # A transaction is not begun for an empty queue.
+    if not (connection.in_atomic_block or queries.has_claimable(host.pk, now)):
         return ()
     with transaction.atomic():
         candidates = queries.next_claimable(host.pk, now, min(request.free_slots, limits.CLAIM_BATCH))
+        if not candidates:
+            return ()
         ready = _still_allowed(candidates, host, now)
         claimed = set(
             sessions_move(

@@ -51,12 +51,12 @@ class HostPoll:
     def arrive(self) -> PollAnswer | None:
         """Take the heartbeat in, and look for the first time. Raises InstanceError."""
         _arrived(self.host, self.request)
-        return self._answer()
+        return self._answer(is_first_look=True)
 
     def look(self) -> PollAnswer | None:
         """Return the answer, or None while there is nothing to say and time left."""
         self.host.desired_state = queries.desired_state_of(self.host.pk)
-        return self._answer()
+        return self._answer(is_first_look=False)
 
     def empty(self) -> PollAnswer:
         """Return an answer that brings nothing."""
@@ -71,11 +71,11 @@ class HostPoll:
             host_id=str(self.host.pk),
         )
 
-    def _answer(self) -> PollAnswer | None:
+    def _answer(self, *, is_first_look: bool) -> PollAnswer | None:
         host, request = self.host, self.request
         cancel = _cancels(host, request)
         may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING
-        sessions = sessions_claim(host=host, request=request) if may_claim else ()
+        sessions = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else ()
         has_news = bool(cancel or sessions or host.desired_state != self._known_state)
         if not has_news and wake.remaining_seconds(self.until) > 0:
             return None
