@@ -19,7 +19,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-THREADS: Final = int(os.environ.get("ATOM_WEB_THREADS") or 24)
+THREADS: Final = int(os.environ.get("ATOM_WEB_THREADS") or 12)
 
 
 class Application:
@@ -44,9 +44,9 @@ class Application:
         body = await _body(receive)
         if body is None:
             return
-        call = (
-            hot_call(scope["path"], headers, body) if scope["method"] == "POST" and is_plain(scope, headers) else None
-        )
+        call = None
+        if is_plain(scope, headers):
+            call = hot_call(scope["method"], scope["path"], scope["query_string"], headers, body)
         if call is None:
             await self._django(scope, _replay(body, receive), send)
         else:

@@ -165,7 +165,7 @@ if IS_SQLITE:
         "timeout": 20,
         # FULL: what was acknowledged survives a power cut. Each of the web server's threads has a connection; half a
         # megabyte of cache for each, in place of two, keeps the process small, and the system caches the file anyway.
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-2048;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-512;",
     }
 
 REDIS_URL = os.environ.get("REDIS_URL", "")

@@ -13,7 +13,7 @@ import psutil
 
 from bench.figures import Footprint
 from bench.options import REPOSITORY
-from bench.peers import AT_ONCE, Peer, timed
+from bench.peers import AT_ONCE, COMMAND, Peer, timed
 from bench.services import Postgres
 from bench.workspace import PeerFailed, Spawned, Workspace, free_port, run
 
@@ -38,8 +38,8 @@ class Client:
         return self._call("GET", f"{path}?{urlencode(query)}", None)
 
     def execute(self, wait_seconds: int) -> dict[str, Any]:
-        """Ask for `true`, and return the session as the answer has it."""
-        return self._call("POST", "/execute", json.dumps({"command": "true", "wait_seconds": wait_seconds}))
+        """Ask for `/bin/true`, and return the session as the answer has it."""
+        return self._call("POST", "/execute", json.dumps({"command": COMMAND, "wait_seconds": wait_seconds}))
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,8 @@ from bench.workspace import PeerFailed, Spawned, Workspace
 #: Commands in flight at once where the client decides it.
 AT_ONCE = 8
 COMMAND_SECONDS = 30.0
+#: What every row runs: a program by its path, because shells and the product have a `true` of their own.
+COMMAND = "/bin/true"
 
 
 class Peer(abc.ABC):
@@ -38,11 +40,11 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def one(self) -> float:
-        """Run one `true` and return the seconds from asking to having its result. Raises PeerFailed."""
+        """Run one `/bin/true` and return the seconds from asking to having its result. Raises PeerFailed."""
 
     @abc.abstractmethod
     def many(self, count: int) -> float:
-        """Run `count` times `true`; return the seconds from the first request to the last result. Raises PeerFailed."""
+        """Run it `count` times; return the seconds from the first request to the last result. Raises PeerFailed."""
 
     def park(self) -> None:
         """Take no time while another row is measured."""
@@ -60,7 +62,7 @@ class CommandPeer(Peer):
 
     @abc.abstractmethod
     def argv(self) -> Sequence[str]:
-        """Return the command line that runs `true`."""
+        """Return the command line that runs it."""
 
     def one(self) -> float:
         return timed(self._call)
@@ -88,7 +90,7 @@ class BareSpawn(CommandPeer):
         """Need nothing."""
 
     def argv(self) -> Sequence[str]:
-        return ("true",)
+        return (COMMAND,)
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -15,7 +15,7 @@ and two figures of one round saw the same machine. The row of `subprocess.run` i
 """
 HOW = """## How it is measured
 
-- Every row runs `true` with its output captured and its exit code checked. All rows are up during the whole run and
+- Every row runs `/bin/true` with its output captured and its exit code checked. All rows are up all the time and
   take turns in short blocks; the order shifts with each turn. Peers' workers that poll are stopped (SIGSTOP) while
   others are measured; the product never is.
 - Latency is one request at a time on an otherwise idle row, from asking to holding the result, after a random pause
@@ -99,7 +99,7 @@ def _latency(run: Run) -> str:
         )
         for row in sorted(_measured(run), key=lambda row: statistics.median(row.samples()))
     ]
-    return "## One `true`, idle, in ms\n\n" + _table(("row", "median", "p95", "samples", "median by round"), rows)
+    return "## One `/bin/true`, idle, in ms\n\n" + _table(("row", "median", "p95", "samples", "median by round"), rows)
 
 
 def _rates(run: Run) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.account import Account
-from bench.peers import AT_ONCE, COMMAND_SECONDS, CommandPeer, Peer, timed
+from bench.peers import AT_ONCE, COMMAND, COMMAND_SECONDS, CommandPeer, Peer, timed
 from bench.workspace import PeerFailed, Workspace, free_port, is_listening, run
 
 SSHD_CONFIG = """\
@@ -107,7 +107,7 @@ class SshControlMaster(CommandPeer):
         shared = [_which("ssh"), *self.server.options(), "-o", f"ControlPath={socket}"]
         master = workspace.spawn([*shared, "-M", "-N", target], name="ssh-master")
         master.wait_for(socket.exists, seconds=15)
-        self._argv = (*shared, target, "true")
+        self._argv = (*shared, target, COMMAND)
         self._assert_plain(shared, target)
 
     def argv(self) -> Sequence[str]:
@@ -163,7 +163,7 @@ class AsyncSsh(Peer):
         )
 
     async def _call(self) -> None:
-        done = await self._connection.run("true", timeout=COMMAND_SECONDS)
+        done = await self._connection.run(COMMAND, timeout=COMMAND_SECONDS)
         if done.exit_status != 0:
             raise PeerFailed(f"asyncssh: `true` ended with {done.exit_status}")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.account import Account
-from bench.peers import CommandPeer
+from bench.peers import COMMAND, CommandPeer
 from bench.workspace import PeerFailed, Workspace, run
 
 FOLDER = Path("/etc/sudoers.d")
@@ -43,7 +43,7 @@ class SudoLogged(CommandPeer):
         rules = FOLDER / self.account.name
         workspace.callback(rules.unlink, missing_ok=True)
         shutil.copy(draft, rules)
-        self._argv = (shutil.which("sudo") or "sudo", "-n", "-u", self.account.name, "true")
+        self._argv = (shutil.which("sudo") or "sudo", "-n", "-u", self.account.name, COMMAND)
         self.one()
         if not any(logs.rglob("log*")):
             raise PeerFailed("sudo ran the command and logged nothing")

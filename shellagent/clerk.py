@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from django.db import close_old_connections, transaction
+from django.db import DatabaseError, close_old_connections, connection, transaction
 from rest_framework.exceptions import APIException
 
 from governance.errors import ProblemError
@@ -143,7 +143,13 @@ class Clerk:
 
     def start(self) -> None:
         """Serve on a thread of its own until the process ends."""
-        threading.Thread(target=self.serve, name="clerk", daemon=True).start()
+        threading.Thread(target=self._serve_always, name="clerk", daemon=True).start()
+
+    def _serve_always(self) -> None:
+        if enlarge_cache := getattr(connection, "enlarge_cache", None):
+            with suppress(DatabaseError):  # what it wanted to say is said where the database is needed
+                enlarge_cache()
+        self.serve()
 
     def serve(self, *, until: Callable[[], bool] = lambda: False) -> None:
         """Answer calls on this thread until, after some answers, the condition holds."""

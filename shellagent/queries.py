@@ -174,6 +174,19 @@ def records_of(ids: list[UUID]) -> dict[UUID, list[tuple[str, bool]]]:
     return found
 
 
+_WHOLE_RECORDS = Prepared(
+    lambda ids: (
+        ExecutionRecord.objects.filter(session_id__in=ids).order_by("is_late").values_list(*_columns(ExecutionRecord))
+    ),
+    list,
+)
+
+
+def whole_records_of(ids: list[UUID]) -> list[ExecutionRecord]:
+    """Return every record that is kept of these sessions, late ones last."""
+    return [_instance(ExecutionRecord, row) for row in _WHOLE_RECORDS.rows(ids)]
+
+
 _WITH = Prepared(
     lambda session_id: ShellSession.objects.filter(pk=session_id).values_list(
         *_columns(ShellSession), *_columns(Agent, "agent__"), *_columns(Host, "host__")
@@ -190,6 +203,15 @@ def session_with(session_id: UUID) -> ShellSession:
     session = _session(rows[0])
     session.host = _instance(Host, rows[0], len(_columns(ShellSession)) + len(_columns(Agent)))
     return session
+
+
+def session_of_agent(session_id: UUID, agent_id: int) -> ShellSession | None:
+    """Return a session of this agent's with its agent and host loaded, or None where it has none like that."""
+    try:
+        session = session_with(session_id)
+    except LookupError:
+        return None
+    return session if session.agent_id == agent_id else None
 
 
 _LEASES_DUE = Prepared(

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.models import AuditPayload
 from audit.trail import payloads_of
-from shellagent import limits
+from shellagent import limits, queries
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
 from shellagent.services import Kept
 from shellagent.states import TERMINAL, Status
@@ -68,7 +68,7 @@ def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_
     ended = [session.pk for session in sessions if session.status in TERMINAL]
     records: dict[UUID, list[ExecutionRecord]] = defaultdict(list)
     if ended:
-        for record in ExecutionRecord.objects.filter(session_id__in=ended).order_by("is_late"):
+        for record in queries.whole_records_of(ended):
             records[record.session_id].append(record)
     asked = [session.pk for session in sessions if session.approval_required]
     approvals = {}

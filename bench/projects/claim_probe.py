@@ -132,7 +132,7 @@ class _Probe:
     def _ask(self) -> UUID:
         from shellagent.services.asking import Ask, session_request  # noqa: PLC0415
 
-        session, _is_replay = session_request(ask=Ask(command="true"), asker=self.asker)
+        session, _is_replay = session_request(ask=Ask(command="/bin/true"), asker=self.asker)
         if session.status != "queued":
             raise RuntimeError(f"`true` is {session.status} for an AUTONOMOUS agent, not queued")
         identifier: UUID = session.pk

@@ -5,4 +5,4 @@ import subprocess
 
 def run_true() -> str:
     """Run `true` with its output captured, and return its exit code."""
-    return str(subprocess.run(["true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode)
+    return str(subprocess.run(["/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode)

@@ -20,6 +20,8 @@ from governance.services import user_party
 from shellagent.models import SessionQuerySet, ShellSession
 from shellagent.services import Asker
 
+NO_SESSION = "There is no such session that you may see."
+
 
 def caller_party(request: Request) -> Party:
     """Return who is calling as the trail names them."""
@@ -68,7 +70,7 @@ def visible_session(request: Request, session_id: UUID) -> ShellSession:
     """Return one session. Raises NotFoundError where there is none that the caller may see."""
     session = visible_sessions(request).filter(pk=session_id).first()
     if session is None:
-        raise NotFoundError("There is no such session that you may see.")
+        raise NotFoundError(NO_SESSION)
     return session
 
 

@@ -5,18 +5,22 @@ What is not plainly one of them is left to the views: another path, a form, a br
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from django.utils import timezone
 from rest_framework.exceptions import APIException, Throttled
 from rest_framework.settings import api_settings
 
+from governance import keys
 from governance.authentication import agent_caller
+from governance.errors import NotFoundError
 from shellagent import limits, protocol, queries, wake
-from shellagent.api.access import may_ask_now, seconds_to_next_minute
+from shellagent.api.access import NO_SESSION, may_ask_now, seconds_to_next_minute
 from shellagent.api.execute import ask_of, denied, idempotency_of
 from shellagent.api.host import message_of
 from shellagent.authentication import host_of_key
@@ -50,16 +54,31 @@ _NUMBERS: Final = {
 }
 
 
-def hot_call(path: str, headers: Mapping[bytes, bytes], body: bytes) -> Call | None:
-    """Return a POST as a call for the clerk, or None where it is one for the views."""
-    make = _CALLS.get(path)
+def hot_call(method: str, path: str, query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> Call | None:
+    """Return a request as a call for the clerk, or None where it is one for the views."""
+    if method == "GET":
+        return _waiting(path, query, headers)
+    make = _CALLS.get(path) if method == "POST" else None
     if make is None or headers.get(b"accept", b"*/*") not in (b"*/*", b"application/json"):
         return None
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     is_json = headers.get(b"content-type", b"").partition(b";")[0].strip() == b"application/json"
-    if scheme.lower() != b"bearer" or not _is_key(key) or not is_json:
+    key = _key(headers)
+    return make(key, body, headers) if key and is_json else None
+
+
+def _waiting(path: str, query: bytes, headers: Mapping[bytes, bytes]) -> Call | None:
+    place, asked = _SESSION.fullmatch(path), _WAIT.fullmatch(query)
+    if place is None or asked is None or headers.get(b"accept", b"*/*") not in (b"*/*", b"application/json"):
         return None
-    return make(key.decode(), body, headers)
+    key, seconds = _key(headers), int(asked[1])
+    is_agent = keys.kind_of(key) is keys.KeyKind.AGENT
+    return WaitCall(key, UUID(place[1]), seconds) if is_agent and 0 < seconds <= limits.WAIT_MAX_SECONDS else None
+
+
+def _key(headers: Mapping[bytes, bytes]) -> str:
+    """Return the Bearer key, or an empty text for a header that only the views can answer."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.decode() if scheme.lower() == b"bearer" and _is_key(key) else ""
 
 
 def _is_key(key: bytes) -> bool:
@@ -85,17 +104,54 @@ class _HotCall(Call):
         return Answer(response.status_code, _json(response.data), (content_type, *headers))
 
 
-class ExecuteCall(_HotCall):
+class _SessionCall(_HotCall):
+    """A call that may wait for the end of a session."""
+
+    def __init__(self, key: str, wait_seconds: int) -> None:
+        super().__init__(key)
+        self.wait_seconds = wait_seconds
+        self.may_be_held = wait_seconds > 0
+        self.session_id: UUID | None = None
+        self.is_replay = False
+        self._place = ExitStack()
+
+    def look(self) -> Answer | None:
+        if self.session_id is None:
+            raise LookupError("the request was not kept")
+        session = queries.session_with(self.session_id)
+        if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
+            session = queries.session_with(session.pk)
+        if session.status not in TERMINAL and wake.remaining_seconds(self.until) > 0:
+            return None
+        return self._answer(session, session_json(session))
+
+    def close(self) -> None:
+        self._place.close()
+
+    def _hold(self, session: ShellSession, listen: Listen, asker: Asker) -> bool:
+        """Return whether the call waits for the end of its session, within the caps on waiting."""
+        self._place.close()
+        has_to_wait = self.wait_seconds > 0 and session.status not in TERMINAL
+        if not has_to_wait or not self._place.enter_context(place(asker.scope)):
+            return False
+        self.session_id = session.pk
+        self.until = time.monotonic() + self.wait_seconds
+        listen(wake.session_channel(session.pk))
+        return True
+
+    def _answer(self, session: ShellSession, shown: Json) -> Answer:
+        status = 200 if Status(session.status).is_terminal else 202
+        replayed = ((b"idempotent-replayed", b"true"),) if self.is_replay else ()
+        return Answer(status, _json(shown), (_JSON, *replayed))
+
+
+class ExecuteCall(_SessionCall):
     """An agent asks for a command, and waits for its end if it wants to."""
 
     def __init__(self, key: str, values: Json, idempotency_key: str) -> None:
-        super().__init__(key)
+        super().__init__(key, values["wait_seconds"])
         self.values = values
         self.idempotency_key = idempotency_key
-        self.may_be_held = values["wait_seconds"] > 0
-        self.session: ShellSession | None = None
-        self.is_replay = False
-        self._place = ExitStack()
 
     @classmethod
     def make(cls, key: str, body: bytes, headers: Mapping[bytes, bytes]) -> "ExecuteCall | None":
@@ -150,38 +206,25 @@ class ExecuteCall(_HotCall):
             return None
         return self._answer(session, kept_json(kept))
 
-    def look(self) -> Answer | None:
-        session = queries.session_with(self._session.pk)
-        if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
-            session = queries.session_with(session.pk)
-        if session.status not in TERMINAL and wake.remaining_seconds(self.until) > 0:
-            return None
-        return self._answer(session, session_json(session))
 
-    def close(self) -> None:
-        self._place.close()
+class WaitCall(_SessionCall):
+    """An agent waits for the end of one of its sessions."""
 
-    @property
-    def _session(self) -> ShellSession:
-        if self.session is None:
-            raise LookupError("the request was not kept")
-        return self.session
+    def __init__(self, key: str, wanted: UUID, wait_seconds: int) -> None:
+        super().__init__(key, wait_seconds)
+        self.wanted = wanted
 
-    def _hold(self, session: ShellSession, listen: Listen, asker: Asker) -> bool:
-        """Return whether the call waits for the end of its session, within the caps on waiting."""
-        self._place.close()
-        seconds = self.values["wait_seconds"]
-        if seconds <= 0 or session.status in TERMINAL or not self._place.enter_context(place(asker.scope)):
-            return False
-        self.session = session
-        self.until = time.monotonic() + seconds
-        listen(wake.session_channel(session.pk))
-        return True
+    def begin(self, listen: Listen) -> Answer | None:
+        asker = Asker.agent(agent_caller(self.key))
+        # Before the look, so that no end between the two is missed.
+        listen(wake.session_channel(self.wanted))
+        session = queries.session_of_agent(self.wanted, asker.agent_id)
+        if session is None:
+            raise NotFoundError(NO_SESSION)
+        return None if self._hold(session, listen, asker) else self._answer(session, session_json(session))
 
     def _answer(self, session: ShellSession, shown: Json) -> Answer:
-        status = 200 if Status(session.status).is_terminal else 202
-        replayed = ((b"idempotent-replayed", b"true"),) if self.is_replay else ()
-        return Answer(status, _json(shown), (_JSON, *replayed))
+        return Answer(200, _json(shown), (_JSON,))
 
 
 def _asker(key: str) -> Asker | Exception:
@@ -276,6 +319,8 @@ def _json(data: object) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+_SESSION: Final = re.compile(r"/api/local-agent/sessions/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_WAIT: Final = re.compile(rb"wait_seconds=([0-9]{1,2})")
 _JSON: Final = (b"content-type", b"application/json")
 _CALLS: Final[Mapping[str, Callable[[str, bytes, Mapping[bytes, bytes]], Call | None]]] = {
     "/api/local-agent/execute": ExecuteCall.make,

@@ -179,7 +179,7 @@ class Caller:
 
     def call(self, method: str, path: str, body: Any = None, **extra: Any) -> Answer:
         """Send a request by the road that the web server chooses. A body of bytes goes as it is, others as JSON."""
-        if method == "POST" and not self.is_by_views and (answer := self._by_clerk(path, body, extra)):
+        if not self.is_by_views and (answer := self._by_clerk(method, path, body, extra)):
             return answer
         if isinstance(body, bytes):
             extra.setdefault("content_type", "application/json")
@@ -189,13 +189,15 @@ class Caller:
         has_json = "json" in response.headers.get("Content-Type", "")
         return Answer(response.status_code, json.loads(response.content) if has_json else None, response.headers)
 
-    def _by_clerk(self, path: str, body: Any, extra: dict[str, Any]) -> Answer | None:
+    def _by_clerk(self, method: str, path: str, body: Any, extra: dict[str, Any]) -> Answer | None:
         if "CONTENT_LENGTH" in extra:
             return None
         given = {"CONTENT_TYPE": "application/json", **self.headers, **extra}
         names = {name: name.removeprefix("HTTP_").replace("_", "-").lower() for name in given}
         headers = {names[name].encode(): str(value).encode("latin-1") for name, value in given.items()}
-        call = hot_call(path, headers, body if isinstance(body, bytes) else json.dumps(body).encode())
+        address, _, query = path.partition("?")
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        call = hot_call(method, address, query.encode(), headers, content)
         if call is None:
             return None
         answers: list[tuple[Call, clerk.Answer]] = []
