@@ -60,6 +60,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     OUTPUT_LIMIT = "output_limit"
     MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     OOM_SUSPECTED = "oom_suspected"
     AGENT_RESTART = "agent_restart"
 
