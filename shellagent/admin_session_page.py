@@ -1,5 +1,6 @@
 """All that a session's page shows."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from shellagent.admin_plans import decisions_of, plan_steps, requests_of
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
 from shellagent.services import may_approve, output_of
-from shellagent.states import Status
+from shellagent.states import TERMINAL, Status
 
 #: Where a session can still be cancelled, or its host be told to stop it.
 CANCELLABLE: Final = frozenset((Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING))
@@ -54,6 +55,8 @@ class ShownStream:
     name: str
     text: str
     stored_bytes: int
+    #: Where a follower goes on.
+    next_offset: int
 
 
 def may_cancel(session: ShellSession, user: User) -> bool:
@@ -71,6 +74,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
     refusal = may_approve(session, reader) if status is Status.PENDING else ""
     if status is Status.PENDING and request is None:
         refusal = refusal or "The command was erased; it can no longer be approved."
+    timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id"))
     return {
         "session": session,
         "status": status,
@@ -87,9 +91,17 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "approvals": list(session.approvals.order_by("decided_at")),
         "records": [(record, record.duration_us / 1_000_000) for record in records],
         "streams": _streams(session),
-        "timeline": list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id")),
+        "masked": _masked(timeline),
+        "timeline": timeline,
         "may_see_trail": reader.has_perm("audit.view_audit"),
     }
+
+
+def _masked(timeline: list[AuditEvent]) -> list[tuple[str, int]]:
+    """Return which rules masked something in the output, and how often, as the event of the end has it."""
+    ends = (event for event in timeline if event.outcome in TERMINAL)
+    found = (json.loads(event.body)["data"].get("masked") for event in ends)
+    return sorted(next((masked for masked in found if masked), {}).items())
 
 
 def _decisions(session: ShellSession) -> list[ShownDecision]:
@@ -113,6 +125,11 @@ def _decisions(session: ShellSession) -> list[ShownDecision]:
 
 def _streams(session: ShellSession) -> list[ShownStream]:
     return [
-        ShownStream(name, joined(parts).decode(errors="replace"), sum(len(data) for _offset, data in parts))
+        ShownStream(
+            name,
+            joined(parts).decode(errors="replace"),
+            sum(len(data) for _offset, data in parts),
+            parts[-1][0] + len(parts[-1][1]) if parts else 0,
+        )
         for name, parts in output_of(session.pk).items()
     ]

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     OUTPUT_LIMIT = "output_limit"
     MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     OOM_SUSPECTED = "oom_suspected"
     AGENT_RESTART = "agent_restart"
 
@@ -236,7 +237,7 @@ class ExecutionReport:
     `exit_codes` has one entry a command of the plan in source order, 128 + n for a signal n, None for one that did not
     run to its end; `steps` the same for each pipeline, as `pipefail` and `!` have it. `start_key` is empty for a
     session that was refused before its start. `protections` are those that were active, `left_behind` the pids still
-    alive.
+    alive. `masked` says how many secrets each rule masked in the output that is kept.
     """
 
     id: str
@@ -253,6 +254,7 @@ class ExecutionReport:
     left_behind: tuple[int, ...] = ()
     output: tuple[OutputSegment, ...] = ()
     steps: tuple[int | None, ...] = ()
+    masked: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int | None:

@@ -3,7 +3,7 @@
 The strictest part wins: every rule that fires is kept, and none of them can turn a stricter one into an allow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
-ENGINE: Final = 2
+ENGINE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class _Case:
         self.judge_surroundings()
         ruled = [self.judge_part(part) for part in parts]
         self.judge_categories(categories)
-        obligations = self.judge_obligations(parts)
+        obligations = self.judge_obligations(parts, categories)
         self.judge_by_operators(ruled)
         rules = tuple(sorted(self.rules.values(), key=lambda rule: -rule.outcome.strictness))
         outcome = rules[0].outcome
@@ -320,7 +320,7 @@ class _Case:
         for rule in fired.rules:
             self.add(rule.id, rule.outcome, rule.justification)
 
-    def judge_obligations(self, parts: Sequence[_Part]) -> tuple[str, ...]:
+    def judge_obligations(self, parts: Sequence[_Part], categories: Collection[Category]) -> tuple[str, ...]:
         """Return what the host must meet; ask where it has no sandbox, or one that cannot keep secrets from code."""
         obligations = set[str]().union(*(part.reading.obligations for part in parts))
         runs_code = any(Category.BUILD in part.reading.categories for part in parts)
@@ -328,6 +328,10 @@ class _Case:
             obligations |= {"sandbox"}
         if any(part.reading.has_network or Category.NETWORK in part.reading.categories for part in parts):
             obligations |= {"network"}
+        if Category.DEVOPS in categories:
+            obligations |= {"daemon"}
+        if set(categories) == {Category.READ}:
+            obligations |= {"read-only"}
         facts = self.question.facts
         if "sandbox" in obligations and not facts.is_sandboxed:
             self.add("no-sandbox", Outcome.ASK, "It needs a sandbox, and the host reports none.")

@@ -148,7 +148,9 @@ class Decision:
     policy_version: str
     grants: tuple[Grant, ...] = ()
     #: What the host must do or refuse: `sandbox` (a file system sandbox must be active), `network` (the command may
-    #: reach the network; without it the sandbox closes TCP), `git-hardened` (git runs nothing that a repository names).
+    #: reach the network; without it the sandbox closes that), `daemon` (it may ask a daemon over its socket),
+    #: `read-only` (it changes nothing, so that nothing of it may), `git-hardened` (git runs nothing that a repository
+    #: names).
     obligations: tuple[str, ...] = ()
     #: The place among `tokens` of the first one that has the plan's category.
     raised_by: int = 0

@@ -1,10 +1,12 @@
 """The bodies that the API takes and gives, for validation, the schema and the browsable forms."""
 
+import itertools
 from typing import Any
 
 from rest_framework import serializers
 
 from shellagent import limits
+from shellagent.services.recording import STREAMS
 from shellagent.states import Status
 
 
@@ -118,6 +120,27 @@ class ReadSerializer(serializers.Serializer[Any]):
     encoding = serializers.ChoiceField(choices=["text", "base64"], required=False, default="text")
 
 
+class FollowSerializer(ReadSerializer):
+    """Which part of a session's output is read. `after` becomes the offset of each stream that is wanted."""
+
+    after = serializers.RegexField(
+        r"^\d{1,15}(,\d{1,15})?\Z",
+        required=False,
+        default="0",
+        help_text="The offset to read from, or two with a comma between them: for stdout and for stderr.",
+    )
+    stream = serializers.ChoiceField(choices=list(STREAMS), required=False, help_text="One stream only.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        offsets = [int(text) for text in attrs["after"].split(",")]
+        streams = [attrs["stream"]] if "stream" in attrs else list(STREAMS)
+        if len(offsets) > len(streams):
+            raise serializers.ValidationError({"after": "One stream has one offset."})
+        # Where only one offset is given it is that of stdout, and stderr is read from its beginning.
+        attrs["after"] = dict(itertools.zip_longest(streams, offsets, fillvalue=0))
+        return attrs
+
+
 class NamedSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -188,7 +211,12 @@ class StatusSerializer(serializers.Serializer[Any]):
 class OutputPartSerializer(serializers.Serializer[Any]):
     offset = serializers.IntegerField()
     bytes = serializers.IntegerField()
-    text = serializers.CharField(allow_blank=True)
+    text = serializers.CharField(allow_blank=True, help_text="In base64 where that was asked for.")
+
+
+class OffsetsSerializer(serializers.Serializer[Any]):
+    stdout = serializers.IntegerField(required=False)
+    stderr = serializers.IntegerField(required=False)
 
 
 class OutputSerializer(serializers.Serializer[Any]):
@@ -196,7 +224,8 @@ class OutputSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=[item.value for item in Status])
-    finished = serializers.BooleanField()
+    finished = serializers.BooleanField(help_text="Whether nothing follows.")
+    next = OffsetsSerializer(help_text="The offsets to ask for next, by stream.")
     stdout = OutputPartSerializer(many=True)
     stderr = OutputPartSerializer(many=True)
 

@@ -1,5 +1,6 @@
 """Reading, following and cancelling sessions."""
 
+import base64
 from typing import Any
 from uuid import UUID
 
@@ -16,16 +17,18 @@ from shellagent.api.access import caller_party, visible_session, visible_session
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import (
     CancelSerializer,
+    FollowSerializer,
     OutputSerializer,
     ReadSerializer,
     SessionFilterSerializer,
     SessionSerializer,
 )
+from shellagent.following import output_follow, whole_characters
 from shellagent.models import SessionQuerySet
-from shellagent.representation import session_json, sessions_json
+from shellagent.representation import Json, session_json, sessions_json
 from shellagent.schema import problems
 from shellagent.services import may_cancel, session_cancel, session_expire, sessions_expire
-from shellagent.services.recording import output_of
+from shellagent.services.recording import STREAMS
 from shellagent.states import Status
 from shellagent.waiting import session_wait
 
@@ -77,27 +80,37 @@ class SessionView(GenericAPIView[Any]):
 
 
 class OutputView(GenericAPIView[Any]):
-    """The stored output of a session in its parts, also while it runs. Reported by the host."""
+    """The stored output of a session, also while it runs: all of it, or what follows offsets. Reported by the host."""
 
     serializer_class = SessionSerializer
 
-    @extend_schema(operation_id="session_output", responses={200: OutputSerializer})
+    @extend_schema(operation_id="session_output", parameters=[FollowSerializer], responses={200: OutputSerializer})
     def get(self, request: Request, session_id: UUID) -> Response:
+        options = FollowSerializer(data=request.query_params)
+        options.is_valid(raise_exception=True)
+        wanted = options.validated_data
         session = visible_session(request, session_id)
-        streams = {
-            stream: [
-                {"offset": offset, "bytes": len(data), "text": data.decode(errors="replace")} for offset, data in parts
-            ]
-            for stream, parts in output_of(session.pk).items()
-        }
+        followed = output_follow(session.pk, wanted["after"], wanted["wait_seconds"], waiter=str(request.user.pk))
+        is_text = wanted["encoding"] == "text"
+        if is_text:
+            followed = whole_characters(followed)
         return Response(
             {
                 "id": str(session.pk),
-                "status": session.status,
-                "finished": Status(session.status).is_terminal,
-                **streams,
+                "status": followed.status,
+                "finished": followed.is_end,
+                "next": dict(followed.next_offsets),
+                **{
+                    stream: [_part(*part, is_text=is_text) for part in followed.parts.get(stream, ())]
+                    for stream in STREAMS
+                },
             }
         )
+
+
+def _part(offset: int, data: bytes, *, is_text: bool) -> Json:
+    text = data.decode(errors="replace") if is_text else base64.b64encode(data).decode()
+    return {"offset": offset, "bytes": len(data), "text": text}
 
 
 class CancelView(GenericAPIView[Any]):

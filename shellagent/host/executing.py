@@ -2,7 +2,6 @@
 
 import argparse
 import base64
-import binascii
 import json
 import sys
 import time
@@ -18,9 +17,9 @@ from shellagent.host.state import Enrolment, atom_home, read_secret, take_key
 
 KEY_VARIABLE: Final = "ATOM_KEY"
 CREDENTIALS: Final = "credentials.json"
-#: The first wait, in which most commands end; then output is fetched in steps while the command runs.
+#: The first wait, in which most commands end; then output is followed while the command runs.
 FIRST_WAIT_SECONDS: Final = 2
-STEP_WAIT_SECONDS: Final = 3
+FOLLOW_SECONDS: Final = 20
 MOST_WAIT_SECONDS: Final = 45
 SETTLED: Final = {
     "denied": Exit.DENIED,
@@ -50,7 +49,9 @@ def execute(options: argparse.Namespace) -> int:
 class _Execution:
     client: Client
     options: argparse.Namespace
+    #: By stream, the offset after what was printed.
     _printed: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+    _is_followed: bool = False
     _told: str = ""
 
     def run(self) -> int:
@@ -74,28 +75,63 @@ class _Execution:
             is_started = session.get("status") in ("running", "claimed")
             if not is_started and time.monotonic() >= give_up_at:
                 return self._end(session, Exit.WAITING)
-            session = self._wait(session, is_started=is_started, give_up_at=give_up_at)
+            if is_started and not self.options.json:
+                session = self._follow(session)
+            else:
+                session = self._wait(session, is_started=is_started, give_up_at=give_up_at)
+        if not self._is_followed:
+            if "\ufffd".encode() in _content(session, "stdout") + _content(session, "stderr"):
+                session = self._get(str(session["id"]), 0)
             self._print_output(session)
-        if "\ufffd" in f"{session.get('stdout')}{session.get('stderr')}":
-            session = self._get(str(session["id"]), 0)
-        self._print_output(session)
         return self._end(session, _settled(session))
 
     def _wait(self, session: Mapping[str, Any], *, is_started: bool, give_up_at: float) -> dict[str, Any]:
         begun = time.monotonic()
-        left = STEP_WAIT_SECONDS if is_started else min(MOST_WAIT_SECONDS, max(1, int(give_up_at - begun)))
+        left = MOST_WAIT_SECONDS if is_started else min(MOST_WAIT_SECONDS, max(1, int(give_up_at - begun)))
         found = self._get(str(session["id"]), left)
-        if not found.get("finished_at") and time.monotonic() - begun < 1:
-            # The server holds no more requests of this key at the moment.
-            time.sleep(1)
+        if not found.get("finished_at"):
+            _pause(begun)
         return found
+
+    def _follow(self, session: dict[str, Any]) -> dict[str, Any]:
+        """Print what is new of the output of a session that runs, as soon as there is any. Returns where it is then."""
+        begun = time.monotonic()
+        after = f"{self._printed['stdout']},{self._printed['stderr']}"
+        query = f"after={after}&wait_seconds={FOLLOW_SECONDS}&encoding=base64"
+        path = f"/api/local-agent/sessions/{session['id']}/output?{query}"
+        answer = self.client.request("GET", path, hold_seconds=FOLLOW_SECONDS)
+        if answer.status != 200:
+            raise failure(answer, where=self.client.url + path)
+        body = self._session(answer)
+        has_news = [self._print_parts(name, body.get(name)) for name in self._printed]
+        if body.get("finished"):
+            self._is_followed = True
+            return self._get(str(session["id"]), 0)
+        if not any(has_news):
+            _pause(begun)
+        return {**session, "status": body.get("status")}
+
+    def _print_parts(self, name: str, parts: object) -> bool:
+        """Print parts of a stream in order. Raises UnavailableError for what are none."""
+        if not isinstance(parts, list):
+            raise UnavailableError("The answer does not hold output. Is the URL right?")
+        for part in parts:
+            try:
+                offset, data = int(part["offset"]), base64.b64decode(part["text"], validate=True)
+            except (TypeError, KeyError, ValueError) as error:
+                raise UnavailableError("The answer does not hold output. Is the URL right?") from error
+            if offset > self._printed[name]:
+                self._print(name, b"\n[... %d bytes cut ...]\n" % (offset - self._printed[name]))
+            self._print(name, data)
+            self._printed[name] = offset + len(data)
+        return bool(parts)
 
     def _get(self, session_id: str, wait_seconds: int) -> dict[str, Any]:
         path = f"/api/local-agent/sessions/{session_id}?encoding=base64&wait_seconds={wait_seconds}"
         answer = self.client.request("GET", path, hold_seconds=wait_seconds)
         if answer.status != 200:
             raise failure(answer, where=self.client.url + path)
-        return self._session(answer)
+        return {**self._session(answer), "is_base64": True}
 
     @staticmethod
     def _session(answer: Answer) -> dict[str, Any]:
@@ -115,18 +151,21 @@ class _Execution:
             _note(f"waiting for the host{online}")
 
     def _print_output(self, session: Mapping[str, Any]) -> None:
-        if self.options.json:
-            return
-        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            data = _content(session.get(name))
-            fresh = data[self._printed[name] :]
-            if fresh:
-                self._printed[name] = len(data)
-                _write(stream.buffer, fresh, is_terminal=stream.isatty())
+        """Print the output of a session that ended."""
+        if not self.options.json:
+            for name in self._printed:
+                self._print(name, _content(session, name))
+
+    @staticmethod
+    def _print(name: str, data: bytes) -> None:
+        stream = sys.stdout if name == "stdout" else sys.stderr
+        if data:
+            _write(stream.buffer, data, is_terminal=stream.isatty())
 
     def _end(self, session: dict[str, Any], code: int) -> int:
         if self.options.json:
-            shown = {**session, "stdout": _text(session.get("stdout")), "stderr": _text(session.get("stderr"))}
+            shown = {**session, **{name: _content(session, name).decode(errors="replace") for name in self._printed}}
+            shown.pop("is_base64", None)
             sys.stdout.write(json.dumps({"process_exit_code": int(code), **shown}) + "\n")
         elif code == Exit.WAITING:
             _note(f"session {session['id']} is {session.get('status')}")
@@ -174,20 +213,21 @@ def _why(session: Mapping[str, Any]) -> str:
     return next((str(reason) for reason in reasons if reason), "no reason was given")
 
 
-def _content(value: object) -> bytes:
-    """Return a stream's bytes, from base64 or from the text that the first answer carries."""
-    if isinstance(value, dict):
-        value = value.get("base64") or value.get("data")
+def _content(session: Mapping[str, Any], name: str) -> bytes:
+    """Return a stream's bytes. The first answer carries text, each later one base64."""
+    value = session.get(name)
     if not isinstance(value, str):
         return b""
     try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return value.encode()
+        return base64.b64decode(value, validate=True) if session.get("is_base64") else value.encode()
+    except ValueError as error:
+        raise UnavailableError("The answer does not hold output. Is the URL right?") from error
 
 
-def _text(value: object) -> str:
-    return _content(value).decode(errors="replace")
+def _pause(begun: float) -> None:
+    """Wait a second where an answer came at once: the server holds no more requests of this key at the moment."""
+    if time.monotonic() - begun < 1:
+        time.sleep(1)
 
 
 def _write(stream: BinaryIO, data: bytes, *, is_terminal: bool) -> None:

@@ -311,6 +311,7 @@ class Run:
             protections=self.prepared.confinement.protections,
             left_behind=left_behind,
             output=(*self.stdout.segments(), *self.stderr.segments()),
+            masked=dict(self.stdout.masked + self.stderr.masked),
         )
 
     def _verdict(self) -> tuple[RunOutcome, Reason]:

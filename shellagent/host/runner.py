@@ -21,8 +21,16 @@ from shellagent.host.errors import RefusedError
 from shellagent.host.folder import Folder
 from shellagent.host.git import OBLIGATION_GIT_HARDENED
 from shellagent.host.grants import real_paths, system_trees
+from shellagent.host.limits import Limits
 from shellagent.host.reach import Reach
-from shellagent.host.sandbox import OBLIGATION_NETWORK, OBLIGATION_SANDBOX, Confinement, Sandbox
+from shellagent.host.sandbox import (
+    OBLIGATION_DAEMON,
+    OBLIGATION_NETWORK,
+    OBLIGATION_READ_ONLY,
+    OBLIGATION_SANDBOX,
+    Confinement,
+    Sandbox,
+)
 from shellagent.protocol import Assignment, Reason
 
 logger = logging.getLogger(__name__)
@@ -31,7 +39,9 @@ GRACE_SECONDS: Final = 10.0
 OOM_SCORE: Final = b"500"
 MOST_COMMANDS: Final = 32
 #: What a decision may demand of this host; anything else is refused.
-OBLIGATIONS: Final = frozenset((OBLIGATION_SANDBOX, OBLIGATION_NETWORK, OBLIGATION_GIT_HARDENED))
+OBLIGATIONS: Final = frozenset(
+    (OBLIGATION_SANDBOX, OBLIGATION_NETWORK, OBLIGATION_READ_ONLY, OBLIGATION_DAEMON, OBLIGATION_GIT_HARDENED)
+)
 
 Spawner = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -63,6 +73,7 @@ class Runner:
     #: What `~` and `$HOME` stand for, as this host reports it; a program's own HOME is the scratch folder.
     home: str = field(default_factory=lambda: os.path.expanduser("~"))
     protection: Protection = field(default_factory=load_protection)
+    limits: Limits = field(default_factory=Limits)
     path: tuple[str, ...] = field(default_factory=environment.search_path)
     grace_seconds: float = GRACE_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -154,6 +165,7 @@ class Runner:
                 umask=0o077,
             )
             self.roots.add(process.pid)
+        self.limits.hold(process.pid)
         return process
 
     def offer_to_oom_killer(self, pid: int) -> None:

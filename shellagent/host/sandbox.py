@@ -1,16 +1,11 @@
-"""Confining a command by Landlock: a thread of its own enters the domain, starts the program and ends.
+"""Confining a command: a thread of its own gives up what it may do, starts the program and ends.
 
-Only that thread and its child are confined; every command gets a new domain, so that one cannot signal another. What
-this leaves open (metadata, UDP, Unix sockets by path, and more for root) is written down in the documentation.
+Only that thread and its child are confined. Every command gets a new domain, so that one cannot signal another. What
+this leaves open is written down in the documentation.
 """
 
-import contextlib
-import json
 import logging
 import os
-import secrets
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +21,8 @@ import landlockpy
 # `Ruleset.restrict` enters a ruleset once only; the calls that it is made of let one ruleset serve many commands.
 from landlockpy._syscall import restrict_self, set_no_new_privs
 
+from shellagent.host import probe, seccomp
+from shellagent.host.capabilities import Account, drop_capabilities
 from shellagent.host.errors import RefusedError
 from shellagent.host.grants import WRITE, Mark, Rule, base_rules, granted_rules, real_paths, rules_for
 from shellagent.protocol import PathGrant, Reason
@@ -36,56 +33,45 @@ T = TypeVar("T")
 
 OBLIGATION_SANDBOX: Final = "sandbox"
 OBLIGATION_NETWORK: Final = "network"
+OBLIGATION_READ_ONLY: Final = "read-only"
+OBLIGATION_DAEMON: Final = "daemon"
+_IS_LINUX: Final = sys.platform.startswith("linux")
 KEPT_RULESETS: Final = 64
 SYSTEM_SECONDS: Final = 1.0
-PROBE_SECONDS: Final = 20.0
-NET_PROTECTION: Final = "landlock-net"
-
-#: Run by the probe's child: each attempt prints whether the kernel refused it.
-PROBE: Final = """
-import json, os, socket, sys
-secret, port, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-def refused(attempt):
-    try:
-        attempt()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return False
-def write():
-    os.close(os.open(secret + ".escaped", os.O_CREAT | os.O_WRONLY, 0o600))
-def status():
-    return any(line.split() == ["NoNewPrivs:", "1"] for line in open("/proc/self/status"))
-print(json.dumps({
-    "write": refused(write),
-    "read": refused(lambda: os.open(secret, os.O_RDONLY)),
-    "connect": refused(lambda: socket.create_connection(("127.0.0.1", port), 2)),
-    "signal": refused(lambda: os.kill(parent, 0)),
-    "privileges": status(),
-}))
-"""
+FILE_PROTECTION: Final = "landlock-fs"
+FILTER_PROTECTION: Final = "seccomp"
+#: All that a machine can have, in the order in which people read it.
+PROTECTIONS: Final = (*probe.WITHOUT_FILTER, *probe.WITH_FILTER)
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What one command is confined by; `ruleset` is None where nothing confines it."""
+    """What one command is confined by; the protections are the names of what of it was proved on this machine."""
 
-    ruleset: landlockpy.Ruleset | None
-    protections: tuple[str, ...]
+    protections: tuple[str, ...] = ()
+    ruleset: landlockpy.Ruleset | None = None
+    program: seccomp.Program | None = None
+    account: Account | None = None
+
+    def enter(self) -> None:
+        """Confine the calling thread, for good. Raises OSError."""
+        if self.account is not None:
+            self.account.become()
+        drop_capabilities()
+        set_no_new_privs()
+        if self.ruleset is not None:
+            restrict_self(self.ruleset.fileno())
+        if self.program is not None:
+            self.program.load()
 
     def spawn(self, start: Callable[[], T]) -> T:
-        """Call `start` inside the domain and return what it returns. Raises what it raises, or OSError."""
-        ruleset = self.ruleset
-        if ruleset is None:
-            return start()
+        """Call `start` in a confined thread and return what it returns. Raises what it raises, or OSError."""
         results: list[T] = []
         errors: list[BaseException] = []
 
         def confined() -> None:
             try:
-                set_no_new_privs()
-                restrict_self(ruleset.fileno())
+                self.enter()
                 results.append(start())
             except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
                 errors.append(error)
@@ -96,6 +82,13 @@ class Confinement:
         if errors:
             raise errors[0]
         return results[0]
+
+
+class _Unconfined(Confinement):
+    """On a system that is not Linux there is nothing to enter."""
+
+    def spawn(self, start: Callable[[], T]) -> T:
+        return start()
 
 
 @dataclass(slots=True)
@@ -122,16 +115,23 @@ class Sandbox:
     """Makes confinements, keeping their rulesets while what they were made from is the same. Safe from any thread."""
 
     tool_roots: tuple[str, ...] = ()
+    account: Account | None = None
     #: What the probe has proved to work on this machine, such as `landlock-fs-v7`.
     protections: tuple[str, ...] = field(default=(), init=False)
-    _abi: int = field(default_factory=landlockpy.abi_version, init=False)
+    _abi: int = field(default_factory=lambda: landlockpy.abi_version() if _IS_LINUX else 0, init=False)
     _kept: "OrderedDict[tuple[object, ...], _Kept]" = field(default_factory=OrderedDict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def is_active(self) -> bool:
         """Return whether commands are confined in what files they reach."""
-        return any(name.startswith("landlock-fs") for name in self.protections)
+        return FILE_PROTECTION not in self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return the protections that this machine does not have, or that did not hold."""
+        found = {FILE_PROTECTION if name.startswith(FILE_PROTECTION) else name for name in self.protections}
+        return tuple(name for name in PROTECTIONS if name not in found)
 
     def confinement(
         self,
@@ -141,75 +141,46 @@ class Sandbox:
         protected: tuple[str, ...],
         temporary: Path,
     ) -> Confinement:
-        """Return the confinement for these grants. Raises RefusedError where one is demanded but none works."""
-        if not self.is_active:
-            if OBLIGATION_SANDBOX in obligations:
-                raise RefusedError(
-                    Reason.HOST_CEILING, "This command may only run in a sandbox, and this host has none that works."
-                )
-            return Confinement(None, ())
-        may_connect = OBLIGATION_NETWORK in obligations
-        ruleset = self._ruleset(grants, protected, str(temporary), may_connect=may_connect)
-        active = tuple(name for name in self.protections if not (may_connect and name == NET_PROTECTION))
-        return Confinement(ruleset, active)
+        """Return the confinement for these grants. Raises RefusedError where one is demanded but none works.
+
+        `read-only` and `daemon` say how tight it is; what the machine lacks of it is missing in the protections.
+        """
+        if not self.is_active and OBLIGATION_SANDBOX in obligations:
+            raise RefusedError(
+                Reason.HOST_CEILING, "This command may only run in a sandbox, and this host has none that works."
+            )
+        if not _IS_LINUX:
+            return _Unconfined()
+        kind = seccomp.Kind(
+            is_read_only=OBLIGATION_READ_ONLY in obligations,
+            may_use_network=OBLIGATION_NETWORK in obligations,
+            may_ask_daemons=OBLIGATION_DAEMON in obligations,
+        )
+        ruleset = None
+        if self.is_active:
+            ruleset = self._ruleset(grants, protected, str(temporary), may_connect=kind.may_use_network)
+        program = seccomp.program_for(kind) if FILTER_PROTECTION in self.protections else None
+        if self.account is not None:
+            os.chown(temporary, self.account.uid, self.account.gid)
+        lifted = _lifted(kind)
+        active = tuple(name for name in self.protections if name not in lifted)
+        return Confinement(active, ruleset, program, self.account)
 
     def probe(self, folder: Path) -> None:
-        """Try to break out of a confinement and note what held. `folder` is one that no command may reach."""
+        """Try to break out of confinements and note what held. `folder` is one that no command may reach."""
         self.protections = ()
-        if not self._abi:
+        if not _IS_LINUX:
             return
+        ruleset = self._ruleset((), (str(folder),), "", may_connect=False) if self._abi else None
+        program = seccomp.program_for(seccomp.Kind(is_read_only=True))
+        found: list[str] = []
         try:
-            held = self._break_out(folder)
+            found += probe.held_by(Confinement((), ruleset).spawn, probe.WITHOUT_FILTER, folder)
+            if program is not None:
+                found += probe.held_by(Confinement((), ruleset, program).spawn, probe.WITH_FILTER, folder)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             logger.error("The sandbox's probe could not be run: %s", error)
-            return
-        found = []
-        if held.get("write") and held.get("read"):
-            found.append(f"landlock-fs-v{self._abi}")
-        found += [
-            name
-            for name, attempt in (
-                (NET_PROTECTION, "connect"),
-                ("landlock-scope", "signal"),
-                ("no-new-privs", "privileges"),
-            )
-            if held.get(attempt)
-        ]
-        self.protections = tuple(found)
-
-    def _break_out(self, folder: Path) -> dict[str, bool]:
-        secret = folder / f"probe-{secrets.token_hex(8)}"
-        secret.write_text("nobody reads this")
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            port = listener.getsockname()[1]
-            ruleset = self._ruleset((), (str(folder),), "", may_connect=False)
-            arguments = [os.path.realpath(sys.executable), "-I", "-S", "-c", PROBE]
-            try:
-                process = Confinement(ruleset, ()).spawn(
-                    lambda: subprocess.Popen(  # noqa: S603 - our own program
-                        [*arguments, str(secret), str(port), str(os.getpid())],
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.DEVNULL,
-                        env={"PATH": "/usr/bin:/bin"},
-                        cwd="/",
-                        start_new_session=True,
-                    )
-                )
-                try:
-                    answer, _ = process.communicate(timeout=PROBE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.communicate()
-                    raise
-            finally:
-                secret.unlink(missing_ok=True)
-                secret.with_name(secret.name + ".escaped").unlink(missing_ok=True)
-        held = json.loads(answer)
-        return {str(name): value is True for name, value in held.items()}
+        self.protections = tuple(f"{name}-v{self._abi}" if name == FILE_PROTECTION else name for name in found)
 
     def _ruleset(
         self, grants: tuple[PathGrant, ...], protected: tuple[str, ...], temporary: str, *, may_connect: bool
@@ -246,3 +217,15 @@ def _build(rules: list[Rule], *, may_connect: bool) -> landlockpy.Ruleset:
         for rule in rules:
             os.close(rule.descriptor)
     return ruleset
+
+
+def _lifted(kind: seccomp.Kind) -> set[str]:
+    """Return the protections that a kind of command is without."""
+    lifted = set[str]()
+    if kind.may_use_network:
+        lifted |= {"landlock-net", "seccomp-net"}
+    if kind.may_ask_daemons:
+        lifted.add("seccomp-net")
+    if not kind.is_read_only:
+        lifted.add("seccomp-read")
+    return lifted

@@ -152,6 +152,8 @@ def _ended(
         "protections": list(report.protections),
         "left_behind": list(report.left_behind),
         "output_commitments": [payload.commitment for payload in payloads],
+        # Which rules masked something in the output that is kept, and how often.
+        **({"masked": dict(report.masked)} if report.masked else {}),
     }
     columns = {
         "finished_at": now,

@@ -1,5 +1,6 @@
 """What waits is decided here: by POST, with a reason, by who may, and only what was shown."""
 
+import json
 import re
 from datetime import timedelta
 from typing import Any
@@ -206,6 +207,19 @@ def test_cancelling_is_for_operators(scene: Scene, decider: Reader) -> None:
     assert "Cancelled" in decider.post(f"{LIST}{session.pk}/cancel/", reason="not needed")
     assert status_of(session) == Status.CANCELLED
     assert "Not done. This is cancelled already." in decide(session, decider)
+
+
+def test_output_is_followed_while_it_runs_and_says_what_was_masked(scene: Scene, decider: Reader) -> None:
+    session = scene.running()
+    html = decider.get(page_of(session))
+    assert f'data-atom-follow="/api/local-agent/sessions/{session.pk}/output"' in html
+    assert "atomsite/follow.js" in html
+    scene.record(report(session, masked={"github-token": 2}))
+    html = decider.get(page_of(session))
+    assert "follow" not in html
+    assert "<code>github-token</code> 2 times" in html
+    event = AuditEvent.objects.get(session_id=session.pk, tag="session:succeeded")
+    assert json.loads(event.body)["data"]["masked"] == {"github-token": 2}
 
 
 def test_history_cannot_be_changed(scene: Scene, boss: Reader) -> None:

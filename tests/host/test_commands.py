@@ -1,5 +1,6 @@
 """The commands as programs: real processes against the stub server, their exit codes, and what they print."""
 
+import base64
 import json
 import os
 import signal
@@ -259,6 +260,26 @@ def test_execute_exits_as_the_command_did(
         assert (done.stdout, done.stderr) == ("out\n", "err\n")
     if code == 75 and answer[0] == 202:
         assert "http://approve" in done.stderr
+
+
+def test_execute_prints_output_as_it_comes(server: StubServer, command: Command) -> None:
+    def part(offset: int, data: bytes) -> dict[str, object]:
+        return {"offset": offset, "bytes": len(data), "text": base64.b64encode(data).decode()}
+
+    running = {**SESSION, "status": "running", "finished_at": None, "stdout": "", "stderr": ""}
+    body: dict[str, object] = {"id": SESSION["id"], "status": "running", "finished": False, "stderr": []}
+    path = f"/api/local-agent/sessions/{SESSION['id']}"
+    server.bend("/api/local-agent/execute", lambda _: (202, running))
+    server.bend(
+        f"{path}/output",
+        lambda _: (200, {**body, "stdout": [part(0, b"one\n")]}),
+        lambda _: (200, {**body, "stdout": [part(4, b"tw")], "stderr": [part(0, b"oops")]}),
+        lambda _: (200, {**body, "finished": True, "stdout": [part(6, b"o\n"), part(9, b"end\n")]}),
+    )
+    server.bend(path, lambda _: (200, {**SESSION, "status": "failed", "exit_code": 3, "stdout": "", "stderr": ""}))
+    done = command("localagent", "execute", "ls", "--backend-url", server.url, ATOM_KEY="ata_x")
+    assert (done.returncode, done.stderr) == (3, "oops")
+    assert done.stdout == "one\ntwo\n\n[... 1 bytes cut ...]\nend\n"
 
 
 def test_execute_takes_the_key_of_the_named_agent(server: StubServer, command: Command, tmp_path: Path) -> None:

@@ -102,8 +102,10 @@ def test_code_asks_where_its_folders_hold_secrets() -> None:
 def test_the_network_is_an_obligation() -> None:
     assert ask("curl example.org").obligations == ("network",)
     assert ask("pip install x").obligations == ("network", "sandbox")
-    assert ask("kubectl get pods").obligations == ("network",)
-    assert ask("ls").obligations == ()
+    assert ask("kubectl get pods").obligations == ("daemon", "network")
+    assert ask("docker ps").obligations == ("daemon",)
+    assert ask("ls | wc -l").obligations == ("read-only",)
+    assert ask("ls && touch x").obligations == ()
 
 
 def test_every_token_has_its_role_effect_and_category() -> None:

@@ -24,7 +24,7 @@ config --list|config --get user.name|for-each-ref --format='%(refname)' refs/hea
 def test_reading_commands_need_no_person_where_the_host_has_a_sandbox(words: str) -> None:
     decision = ask(f"git {words}")
     assert decision.outcome is Outcome.ALLOW, decision.explanation
-    assert set(decision.obligations) == {"git-hardened", "sandbox"}
+    assert set(decision.obligations) == {"git-hardened", "read-only", "sandbox"}
 
 
 def test_without_a_sandbox_they_ask() -> None:
