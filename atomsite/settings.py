@@ -168,6 +168,11 @@ if IS_SQLITE:
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-512;",
     }
 
+if not IS_SQLITE:
+    # Statements are prepared from their third use on: planning each anew was half of the server's work for it.
+    options = DATABASES["default"].setdefault("OPTIONS", {})
+    DATABASES["default"]["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 3, **options}
+
 REDIS_URL = os.environ.get("REDIS_URL", "")
 if REDIS_URL:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}

@@ -156,7 +156,8 @@ class Clerk:
         while not until():
             tasks = self._next()
             try:
-                close_old_connections()
+                if not connection.in_atomic_block:
+                    close_old_connections()
                 self._work(tasks)
             except Exception as error:
                 logger.exception("the clerk met an error of its own")
