@@ -27,6 +27,7 @@ from shellagent import limits, local_process
 from shellagent.models import AgentHost, Host
 from shellagent.protocol import Desired
 from shellagent.representation import host_is_online
+from shellagent.seen import host_counts
 from shellagent.services import agent_host_delete, agent_host_set, enrolment_issue, host_set_desired, host_set_enabled
 
 #: The variable that `localagent enroll` reads; named here because the host's modules stay out of the web server.
@@ -66,7 +67,7 @@ class EnrolForm(forms.Form):
 class HostAdmin(ShowOnlyAdmin[Host]):
     """Machines and the local agents on them."""
 
-    list_display = ["name", "state", "last_seen_at", "version", "protected_by", "running", "spool"]
+    list_display = ["name", "state", "last_seen_at", "version", "protected_by", "spool"]
     list_filter = ["is_enabled", "desired_state"]
     search_fields = ["name"]
     show_facets = admin.ShowFacets.NEVER
@@ -110,6 +111,7 @@ class HostAdmin(ShowOnlyAdmin[Host]):
             "original": host,
             "host": host,
             "liveness": liveness(host),
+            "counts": host_counts([host.pk])[host.pk],
             "facts": sorted(host.facts.items()),
             "links": host.agents.select_related("agent"),
             "may_control": _may_control(request),

@@ -36,8 +36,12 @@ class Host(models.Model):
     version = models.CharField(max_length=32, blank=True, editable=False)
     facts = models.JSONField(default=dict, editable=False)
     protections = models.JSONField(default=list, editable=False)
-    running = models.PositiveIntegerField(default=0, editable=False)
+    #: As of `last_seen_at`.
     spool = models.PositiveIntegerField(default=0, editable=False)
+    #: How far the host's clock is ahead of the server's.
+    clock_skew_ms = models.BigIntegerField(null=True, editable=False)
+    last_error = models.CharField(max_length=500, blank=True, editable=False)
+    last_error_at = models.DateTimeField(null=True, editable=False)
     last_seen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

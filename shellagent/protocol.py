@@ -119,7 +119,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class PollRequest:
-    """Heartbeat, lease renewal and claim in one. `spool` counts the results that wait to be acknowledged."""
+    """Heartbeat, lease renewal and claim in one. `spool` counts the results that wait to be acknowledged.
+
+    `time_us` is the host's clock as it sends, 0 where it does not say; `last_error` is the last thing that went wrong.
+    """
 
     v: int
     instance_id: str
@@ -133,6 +136,8 @@ class PollRequest:
     version: str
     #: How long the host will wait for the answer, in seconds; 0 asks for an answer at once.
     hold_seconds: int = 20
+    time_us: int = 0
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

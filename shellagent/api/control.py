@@ -1,5 +1,6 @@
 """Status, and starting and stopping a host's local agent."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count, Q
@@ -20,24 +21,38 @@ from shellagent.api.serializers import ControlledHostSerializer, ControlSerializ
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import Desired
 from shellagent.representation import Json, host_is_online
+from shellagent.seen import HostCounts, host_counts
 from shellagent.services import host_set_desired, sessions_expire
 from shellagent.states import Status
 
 
-def host_json(host: Host) -> Json:
-    """Return a host as people see it: what it is, and whether it is alive."""
+def hosts_json(hosts: Iterable[Host]) -> list[Json]:
+    """Return hosts as people see them: what each is, whether it is alive, and what runs and waits there."""
+    found = list(hosts)
+    counts = host_counts([host.pk for host in found])
+    return [_host_json(host, counts[host.pk]) for host in found]
+
+
+def _host_json(host: Host, counts: HostCounts) -> Json:
+    is_online = host_is_online(host)
     return {
         "id": host.pk,
         "name": host.name,
         "enabled": host.is_enabled,
         "enrolled": host.is_enrolled,
-        "online": host_is_online(host),
+        "online": is_online,
         "last_seen_at": host.last_seen_at.isoformat() if host.last_seen_at else None,
+        "offline_since": host.last_seen_at.isoformat() if host.last_seen_at and not is_online else None,
         "desired_state": host.desired_state,
         "version": host.version,
-        "running": host.running,
+        "boot_id": host.boot_id,
+        "clock_skew_ms": host.clock_skew_ms,
+        "running": counts.running,
+        "queued": counts.queued,
         "spool": host.spool,
         "protections": host.protections,
+        "last_error": host.last_error or None,
+        "last_error_at": host.last_error_at.isoformat() if host.last_error_at else None,
     }
 
 
@@ -61,7 +76,7 @@ class StatusView(APIView):
         sessions_expire()
         return Response(
             {
-                "hosts": [host_json(host) for host in hosts],
+                "hosts": hosts_json(hosts),
                 "sessions": _open_counts(request),
                 # It has just answered the queries above; where it cannot, the answer is 503 `unavailable`.
                 "database": "ok",
@@ -102,7 +117,7 @@ class ControlView(GenericAPIView[Any]):
         if host is None:
             raise NotFoundError(f"There is no host called {wanted!r}.", field="host")
         host = host_set_desired(host=host, desired=self.desired, actor=user_party(user))
-        answer = host_json(host)
+        (answer,) = hosts_json([host])
         if self.desired is Desired.RUNNING and host.is_local and not host_is_online(host):
             answer["spawned"] = local_process.spawn()
         return Response(answer)

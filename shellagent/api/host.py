@@ -34,6 +34,7 @@ _LENGTHS = {
     "digest": 64,
     "sha256": 64,
     "version": 32,
+    "last_error": 500,
 }
 _LARGEST = {"exit_codes": 2**31 - 1}
 

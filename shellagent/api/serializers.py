@@ -180,11 +180,21 @@ class HostSerializer(NamedSerializer):
     enrolled = serializers.BooleanField()
     online = serializers.BooleanField(help_text="Heard of within 30 seconds.")
     last_seen_at = serializers.DateTimeField(allow_null=True)
+    offline_since = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last heard of, where it is not now."
+    )
     desired_state = serializers.ChoiceField(choices=["running", "stopped"])
     version = serializers.CharField(allow_blank=True)
-    running = serializers.IntegerField()
+    boot_id = serializers.CharField(allow_blank=True)
+    clock_skew_ms = serializers.IntegerField(
+        allow_null=True, help_text="How far its clock is ahead of the server's; negative where it is behind."
+    )
+    running = serializers.IntegerField(help_text="Claimed or running.")
+    queued = serializers.IntegerField(help_text="Waiting for this host.")
     spool = serializers.IntegerField(help_text="Results that wait on the host to be acknowledged.")
     protections = serializers.ListField(child=serializers.CharField())
+    last_error = serializers.CharField(allow_null=True, help_text="The last thing that went wrong there.")
+    last_error_at = serializers.DateTimeField(allow_null=True)
 
 
 class ControlledHostSerializer(HostSerializer):

@@ -11,6 +11,7 @@ from shellagent import protocol
 from shellagent.host.client import Client
 from shellagent.host.errors import UnavailableError
 from shellagent.host.sessions import Sessions
+from shellagent.host.trouble import Trouble
 from shellagent.protocol import PollAnswer, Reason
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Loop:
     def __post_init__(self) -> None:
         self.draining = self.sessions.draining
         self.say = self.sessions.say
+        self.trouble = Trouble()
+        self.trouble.watch()
         self._watcher = self.client.another()
         self._claim_key = str(uuid.uuid4())
         self._audit_failed = False
@@ -97,6 +100,7 @@ class Loop:
     def close(self) -> None:
         """Wait for the sessions' threads and close the connections."""
         self.sessions.close()
+        self.trouble.close()
         for client in (self.client, self._watcher):
             client.close()
 
@@ -122,6 +126,8 @@ class Loop:
             facts=self.facts,
             version=self.version,
             hold_seconds=hold_seconds,
+            time_us=time.time_ns() // 1000,
+            last_error=self.trouble.last(),
         )
         try:
             answer = client.poll(request)

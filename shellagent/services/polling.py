@@ -94,14 +94,19 @@ def _arrived(host: Host, request: PollRequest) -> None:
         raise InstanceError(
             "Another live process uses this host's key. Stop it, or enrol this machine as a host of its own."
         )
-    reported = {
+    reported: dict[str, object] = {
         "instance_id": request.instance_id,
         "boot_id": request.boot_id,
         "version": request.version,
         "facts": _facts(request),
         "protections": list(request.protections),
+        "last_error": request.last_error,
     }
     changed = {name: value for name, value in reported.items() if getattr(host, name) != value}
+    if changed.get("last_error"):
+        changed["last_error_at"] = now
+    host.spool = request.spool
+    host.clock_skew_ms = (request.time_us - int(now.timestamp() * 1_000_000)) // 1000 if request.time_us else None
     for name, value in changed.items():
         setattr(host, name, value)
     _seen(host, changed)
@@ -116,7 +121,7 @@ def _seen(host: Host, changed: Iterable[str] = ()) -> None:
     if changed or not is_recent:
         host.last_seen_at = now
         with transaction.atomic():
-            host.save(update_fields=[*changed, "last_seen_at"])
+            host.save(update_fields=[*changed, "last_seen_at", "spool", "clock_skew_ms"])
 
 
 def _renew(host: Host, running: tuple[str, ...], now: datetime) -> None:
