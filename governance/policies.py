@@ -40,9 +40,9 @@ def current_policy() -> Policy:
     with transaction.atomic():
         generation = _generation()
         policy, until = _read(now)
-        _keep_version(policy, now)
-        # A transaction that is taken back takes back the generation that it read, which then comes to mean other rules.
-        transaction.on_commit(lambda: _keep(_Kept(database, generation, until, policy)))
+        if _keep_version(policy, now):
+            # A transaction that is taken back takes its generation with it, which then comes to mean other rules.
+            transaction.on_commit(lambda: _keep(_Kept(database, generation, until, policy)))
     return policy
 
 
@@ -85,10 +85,24 @@ def _keep(kept: _Kept) -> None:
     _kept = kept
 
 
-def _keep_version(policy: Policy, now: datetime) -> None:
-    """Write what the policy was made of, once."""
-    if not PolicyVersion.objects.filter(version=policy.version).exists():
-        content = PolicyVersion.packed(content_of(policy, table_files()))
-        row = PolicyVersion(version=policy.version, engine=ENGINE, content=content, created_at=now)
-        # Another process may be writing the same row.
-        PolicyVersion.objects.bulk_create([row], ignore_conflicts=True)
+def _keep_version(policy: Policy, now: datetime) -> bool:
+    """Write what the policy was made of, once; False where another process is writing it and may yet take it back.
+
+    Nobody waits for that row: each writer may hold what the other one needs next.
+    """
+    if PolicyVersion.objects.filter(version=policy.version).exists():
+        return True
+    if connection.vendor == "postgresql" and not _is_only_writer(policy.version):
+        return False
+    content = PolicyVersion.packed(content_of(policy, table_files()))
+    row = PolicyVersion(version=policy.version, engine=ENGINE, content=content, created_at=now)
+    # It may have been written since it was looked for.
+    PolicyVersion.objects.bulk_create([row], ignore_conflicts=True)
+    return True
+
+
+def _is_only_writer(version: str) -> bool:
+    """Take a lock until the end of the transaction, and return whether nobody had it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int(version[:15], 16)])
+        return bool(cursor.fetchone()[0])

@@ -65,6 +65,8 @@ class Handling(StrEnum):
     #: A machine on the network.
     HOST = "host"
     URL = "url"
+    #: What a package manager installs: a name at its registry, a folder or file here, or a URL.
+    PACKAGE = "package"
     #: The rest of the words are a command of its own.
     COMMAND = "command"
 
@@ -128,6 +130,7 @@ VALUE_TYPES: Final[Mapping[str, ValueType]] = {
         ValueType("host", Handling.HOST),
         ValueType("at-host", Handling.HOST, re.compile("@.+")),
         ValueType("url", Handling.URL),
+        ValueType("package", Handling.PACKAGE),
         _path("read-path", Access.READ),
         _path("directory", Access.READ),
         # Some programs take a word with such a sign for something else: a list of arguments, or a command.

@@ -5,10 +5,11 @@ out, its programs become unknown, and `Tables.problems` says why, for a system c
 """
 
 import hashlib
+import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -50,6 +51,7 @@ _OPTION_KEYS: Final = _SHARED_KEYS | {
     "alone",
 }
 OBLIGATIONS: Final = ("sandbox", "git-hardened")
+_STARTS_ENTRY: Final = re.compile(rb"\s*\[\[\s*program\s*\]\]")
 _T = TypeVar("_T")
 
 
@@ -59,7 +61,15 @@ class TableError(ValueError):
 
 def load_tables(folder: Path = SHIPPED) -> Tables:
     """Return the tables of every `*.toml` file in a folder; what is wrong with them is in `problems`, never raised."""
-    return read_tables({path.name: path.read_bytes() for path in sorted(folder.glob("*.toml"))})
+    files: dict[str, bytes] = {}
+    unread: list[str] = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            files[path.name] = path.read_bytes()
+        except OSError as error:
+            unread.append(f"{path.name}: it cannot be read ({error.strerror})")
+    tables = read_tables(files)
+    return replace(tables, problems=(*unread, *tables.problems)) if unread else tables
 
 
 def read_tables(files: Mapping[str, bytes]) -> Tables:
@@ -98,8 +108,8 @@ def _proved(programs: Iterable[_Program], problems: list[str]) -> dict[str, Entr
         try:
             # An example of a program that runs another one names that one too.
             _prove(Tables(programs={**everything, **program.entries}), program)
-        except TableError as error:
-            problems.append(f"{program.label}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one entry is its problem alone
+            problems.append(f"{program.label}: {_told(error)}")
             continue
         for name, entry in program.entries.items():
             if name in found:
@@ -115,15 +125,19 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[_Program]
     """Return the file's programs without those that are wrong."""
     try:
         data = tomllib.loads(content.decode())
-    except ValueError as error:  # not UTF-8, or not TOML, which names the line
-        problems.append(f"{file}: {error}")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        problems.append(f"{file}, line {line}: it is not UTF-8")
+        return []
+    except (ValueError, RecursionError) as error:  # not TOML, which names the line, or too deep
+        problems.append(f"{file}: {_told(error)}")
         return []
     programs = data.pop("program", [])
     if data or not isinstance(programs, list):
         problems.append(f"{file}: a table holds [[program]] entries only, not {sorted(data) or type(programs)}")
         return []
     found: list[_Program] = []
-    lines = [number for number, line in enumerate(content.splitlines(), start=1) if line.strip() == b"[[program]]"]
+    lines = [number for number, line in enumerate(content.splitlines(), start=1) if _STARTS_ENTRY.match(line)]
     for raw, line in zip(programs, [*lines, *[0] * len(programs)], strict=False):
         label = f"{file}, line {line}"
         try:
@@ -132,9 +146,13 @@ def _read_file(file: str, content: bytes, problems: list[str]) -> list[_Program]
             label += f": {' '.join(names)}"
             _require(bool(names), "`names` is missing")
             found.append(_Program(label, dict.fromkeys(names, _entry(names, raw, _PROGRAM_KEYS)), raw))
-        except TableError as error:
-            problems.append(f"{label}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one entry is its problem alone
+            problems.append(f"{label}: {_told(error)}")
     return found
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"it cannot be read ({type(error).__name__}: {error})"
 
 
 def _entry(

@@ -21,6 +21,10 @@ _READERS: Final[Mapping[Handling, Callable[[str], ScriptReading]]] = {
 #: Names of the standard input, of which nobody knows what it holds.
 _STANDARD_INPUT: Final = frozenset(["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
 _PIECES: Final = re.compile("[,;]")
+_STARTS_WITH_SCHEME: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME_AT_END: Final = re.compile(r"[A-Za-z][A-Za-z0-9.-]*$")
+#: The path of a Go module starts with the host that has it.
+_STARTS_WITH_HOST: Final = re.compile(r"[^/@]*\.[^/@]*/")
 
 
 def apply(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion: Recursion = Recursion.NONE) -> None:
@@ -59,6 +63,7 @@ def takes_glob(kind: ValueType) -> bool:
         Handling.PLAIN,
         Handling.GUESSED,
         Handling.REVISION,
+        Handling.PACKAGE,
     )
 
 
@@ -150,15 +155,35 @@ def _host(reading: Reading, index: int, kind: ValueType, arg: Arg, _recursion: R
 
 
 def _remote_path(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion: Recursion) -> None:
-    remote = split_remote(arg.text)
-    if remote is not None:
+    if _STARTS_WITH_SCHEME.match(arg.text):
+        _url(reading, index, arg.text)
+    elif (remote := split_remote(arg.text)) is not None:
         _host(reading, index, kind, Arg(remote[0], arg.shown), recursion)
-    elif "://" in arg.text:
-        reading.retoken(index, reading.tokens[index].effect or "is reached over the network", Category.NETWORK)
-        reading.hosts.append(HostUse(arg.text, is_url=True))
-        reading.has_network = True
     else:
         _path(reading, index, kind, arg, recursion)
+
+
+def _package(reading: Reading, index: int, kind: ValueType, arg: Arg, _recursion: Recursion) -> None:
+    before, is_url, rest = arg.text.partition("://")
+    if is_url:
+        # `NAME @ git+https://…`: pip's and npm's ways to name one.
+        scheme = _SCHEME_AT_END.search(before)
+        _url(reading, index, f"{scheme[0] if scheme else before}://{rest}")
+    elif ":" in arg.text:
+        # A host as in `git@HOST:PATH`, or a service that stands for one.
+        _unfit(reading, index, kind, arg)
+    elif arg.has_glob or arg.text[:1] in (".", "/", "~"):
+        note_path(reading, index, arg, Access.READ, Recursion.CONTENTS)
+    elif _STARTS_WITH_HOST.match(arg.text):
+        _url(reading, index, arg.text.partition("@")[0])
+    else:
+        reading.guess(arg)
+
+
+def _url(reading: Reading, index: int, url: str) -> None:
+    reading.retoken(index, reading.tokens[index].effect or "is fetched over the network", Category.NETWORK)
+    reading.hosts.append(HostUse(url, is_url=True))
+    reading.has_network = True
 
 
 def _article(name: str) -> str:
@@ -181,4 +206,5 @@ _APPLIED: Final[Mapping[Handling, Callable[[Reading, int, ValueType, Arg, Recurs
     Handling.JQ: _script,
     Handling.HOST: _host,
     Handling.URL: _host,
+    Handling.PACKAGE: _package,
 }

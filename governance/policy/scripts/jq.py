@@ -22,6 +22,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _STRING: Final = re.compile(r'(?:[^"\\\x00-\x08\x0e-\x1f]|\\["\\/bfnrtu])*')
+_UNPAIRED: Final = "The jq filter has a bracket without its pair."
 _PAIRS: Final = {"(": ")", "[": "]", "{": "}", '"': ")"}
 
 _KEYWORDS: Final = frozenset(
@@ -110,9 +111,7 @@ def _tokens(text: str) -> list[_Token]:
         if kind == "open":
             brackets.append(found[0])
         elif kind == "close":
-            if not brackets or _PAIRS[brackets[-1]] != found[0]:
-                raise ScriptError("The jq filter has a bracket without its pair.")
-            kind = "quote" if brackets.pop() == '"' else kind
+            kind = "quote" if _close(brackets, found[0]) == '"' else kind
         else:
             is_key = bool(brackets) and brackets[-1] == "{" and last in ("{", ",")
             tokens.append(_Token(kind, found[0], is_key))
@@ -123,8 +122,15 @@ def _tokens(text: str) -> list[_Token]:
             brackets += ['"'] if is_open else []
         last = found[0]
     if brackets:
-        raise ScriptError("The jq filter has a bracket without its pair.")
+        raise ScriptError(_UNPAIRED)
     return tokens
+
+
+def _close(brackets: list[str], bracket: str) -> str:
+    """Close a bracket and return what opened it."""
+    if not brackets or _PAIRS[brackets[-1]] != bracket:
+        raise ScriptError(_UNPAIRED)
+    return brackets.pop()
 
 
 def _string(text: str, position: int) -> tuple[int, bool]:

@@ -1,12 +1,17 @@
 """Program tables: the shipped ones are proved, and a wrong one allows nothing and says why."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import pytest
 
+from governance.policy.classify import classify as classify_words
 from governance.policy.decide import policy_of
 from governance.policy.entries import Tables
 from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
+from governance.policy.reading import Arg, Reading
 from governance.policy.tables import load_tables, read_tables
 from governance.policy.types import Category, Maturity, Outcome
 
@@ -111,6 +116,59 @@ def test_a_wrong_entry_is_named_and_its_program_becomes_unknown(change: tuple[st
     decision = ask("frob -a x", Maturity.AUTONOMOUS, policy=policy)
     assert decision.outcome is Outcome.ASK
     assert rule_ids(decision) == {"not-allowlisted"}
+
+
+_BAD: Final = '[[program]]\nnames = "bad"\n'
+_READS: Final = f'{_BAD}category = "read"\njustification = "Is."\n'
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "program = 3",
+        "program = [3]",
+        '[[program]]\nnames = ["bad"]',
+        _BAD + "subcommand = [3]",
+        _BAD + "subcommand = [{}]",
+        _BAD + "options = [3]",
+        _BAD + 'category = ["read"]\njustification = "Is."',
+        _BAD + 'category = {}\njustification = "Is."',
+        _READS + 'obligations = [["sandbox"]]',
+        _READS + "obligations = [{}]",
+        _READS + 'examples = { "" = "read" }',
+        _READS + 'examples = { "bad" = ["read"] }',
+        _READS + 'examples = { "bad" = "read" }\nrefuses = [3]',
+        _READS + 'options = [{ names = "-x", value = "match:(" }]',
+        "[[program]]\nx = " + "[" * 3000,
+    ],
+)
+def test_whatever_is_in_a_file_is_a_problem_of_that_file_and_never_a_crash(entry: str) -> None:
+    tables = tables_of(entry, good=GOOD)
+    assert len(tables.problems) == 1
+    assert tables.problems[0].startswith("t.toml")
+    assert set(tables.programs) == {"frob"}
+
+
+def test_an_error_that_nobody_foresaw_is_a_problem_of_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def classify(argv: Sequence[Arg], tables: Tables) -> Reading:
+        if argv[0].text == "frob":
+            raise KeyError("frob")
+        return real(argv, tables)
+
+    real = classify_words
+    monkeypatch.setattr("governance.policy.tables.classify", classify)
+    tables = tables_of(GOOD, other=GOOD.replace("frob", "grob"))
+    assert tables.problems == ("t.toml, line 2: frob: it cannot be read (KeyError: 'frob')",)
+    assert set(tables.programs) == {"grob"}
+
+
+def test_a_file_that_is_not_text_or_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"# one\n# \xff\n")
+    (tmp_path / "b.toml").mkdir()
+    (tmp_path / "c.toml").write_text(GOOD)
+    tables = load_tables(tmp_path)
+    assert tables.problems == ("b.toml: it cannot be read (Is a directory)", "a.toml, line 2: it is not UTF-8")
+    assert set(tables.programs) == {"frob"}
 
 
 def test_one_wrong_entry_leaves_the_others() -> None:
