@@ -17,6 +17,7 @@ from typing import Final
 
 from governance.policy.plan import Join
 from shellagent import protocol
+from shellagent.host import denial, limits
 from shellagent.host.capture import Capture
 from shellagent.host.pipeline import End, Pipeline, Running
 from shellagent.host.runner import Prepared, Runner
@@ -58,6 +59,8 @@ class Run:
         self._pipeline: Pipeline | None = None
         self._end = End(0)
         self._ended_by: Reason | None = None
+        #: A sentence about why the host ended it.
+        self._ended_why = ""
         self._rung = Rung.NONE
         self._tree = Tree(self.id)
         self._has_ended = False
@@ -182,6 +185,7 @@ class Run:
         """Return when the plan is over and its pipes are at their end, or the time for that is over."""
         clock = self.runner.clock
         live_at = self.began + LIVE_AFTER_SECONDS if on_second else math.inf
+        look_at = self.began + limits.LOOK_SECONDS
         while not self._has_ended or self._streams:
             now = clock()
             if now >= self._deadline and not self._escalate(now):
@@ -189,7 +193,10 @@ class Run:
             if on_second is not None and now >= live_at:
                 live_at = math.inf
                 on_second(self)
-            wait = min(self._deadline, live_at) - clock()
+            if now >= look_at:
+                look_at = now + limits.LOOK_SECONDS
+                self._look_at_limits()
+            wait = min(self._deadline, live_at, look_at) - clock()
             for descriptor, _event in self._poll.poll(max(0.0, wait * 1000 + 0.5)):
                 # Another one's turn may have ended this one.
                 if descriptor in self._watched:
@@ -228,6 +235,13 @@ class Run:
             self._send_term(grace)
         elif self._rung is Rung.TERM:
             self._deadline = min(self._deadline, self.runner.clock() + grace)
+
+    def _look_at_limits(self) -> None:
+        """End it at once where its tree takes more than it may."""
+        found = limits.excess(self.runner.limits, self._tree.roots)
+        if found is not None and self._order is None:
+            reason, self._ended_why = found
+            self.abort(reason, 0)
 
     def _send_term(self, grace: float) -> None:
         self._rung = Rung.TERM
@@ -295,22 +309,24 @@ class Run:
 
     def _report(self, left_behind: tuple[int, ...]) -> protocol.ExecutionReport:
         outcome, reason = self._verdict()
-        assignment = self.prepared.assignment
+        assignment, protections = self.prepared.assignment, self.prepared.confinement.protections
+        stderr = self.stderr.segments()
+        detail = self._ended_why or denial.hint(self._end.exit_code, stderr, protections) or self._end.detail
         return protocol.ExecutionReport(
             id=self.id,
             start_key=self.start_key,
             digest=assignment.digest,
             outcome=outcome,
             reason=reason,
-            detail=self._end.detail,
+            detail=detail,
             exit_codes=tuple(self._exit_codes),
             steps=tuple(self._steps),
             stdout=self.stdout.totals(),
             stderr=self.stderr.totals(),
             duration_us=int((self.runner.clock() - self.began) * 1_000_000),
-            protections=self.prepared.confinement.protections,
+            protections=protections,
             left_behind=left_behind,
-            output=(*self.stdout.segments(), *self.stderr.segments()),
+            output=(*self.stdout.segments(), *stderr),
             masked=dict(self.stdout.masked + self.stderr.masked),
         )
 
