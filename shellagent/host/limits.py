@@ -42,7 +42,10 @@ class Limits:
     address_space_bytes: int = 0
 
     def hold(self, pid: int) -> None:
-        """Put a process that was just started under the kernel's limits; a lower one that it has is kept."""
+        """Put a process that was just started under the kernel's limits; a lower one that it has is kept.
+
+        A confined thread may not do this to another process, so it is done by the host.
+        """
         wanted = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_FSIZE: self.file_bytes or resource.RLIM_INFINITY,

@@ -122,6 +122,7 @@ class Pipeline:
             for command in ready:
                 if command.process is not None:
                     runner.offer_to_oom_killer(command.process.pid)
+                    runner.limits.hold(command.process.pid)
         finally:
             _close(opened)
 

@@ -165,7 +165,6 @@ class Runner:
                 umask=0o077,
             )
             self.roots.add(process.pid)
-        self.limits.hold(process.pid)
         return process
 
     def offer_to_oom_killer(self, pid: int) -> None:
