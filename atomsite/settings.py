@@ -71,6 +71,8 @@ ATOM_PENDING_PER_AGENT = _number("ATOM_PENDING_PER_AGENT", 20)
 ATOM_WAITS_PER_KEY = _number("ATOM_WAITS_PER_KEY", 4)
 ATOM_WAITS_TOTAL = _number("ATOM_WAITS_TOTAL", 16)
 ATOM_RETENTION_DAYS = _number("ATOM_RETENTION_DAYS", 90)
+#: What a scraper shows at `/metrics`; empty: people only.
+ATOM_METRICS_TOKEN = os.environ.get("ATOM_METRICS_TOKEN", "")
 
 #: How many proxies stand in front; what they say of the caller is believed, and nothing else.
 ATOM_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0)
@@ -84,7 +86,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
 # `CallsOverTlsMiddleware` redirects these too, unless they never left this machine.
-SECURE_REDIRECT_EXEMPT = [r"^api/"]
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^healthz$", r"^metrics$"]
 if _flag("ATOM_BEHIND_TLS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_AGE = 12 * 60 * 60

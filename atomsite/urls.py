@@ -2,10 +2,12 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from atomsite.health import healthz
 from atomsite.problems import problem_index
 from audit.api import EventListView
 from governance.api import AgentListView, AgentView
@@ -17,9 +19,19 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect("admin:index")
 
 
+def metrics(request: HttpRequest) -> HttpResponseBase:
+    """Answer a scraper."""
+    # Most web processes are never asked, and the library takes eleven megabytes.
+    from atomsite.metrics import MetricsView  # noqa: PLC0415
+
+    return MetricsView.as_view()(request)
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
+    path("healthz", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("problems/", problem_index, name="problems"),
     path("problems/<slug:slug>", problem_index, name="problem"),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),

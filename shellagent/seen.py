@@ -17,6 +17,14 @@ class HostCounts:
     queued: int = 0
 
 
+def open_counts() -> dict[str, int]:
+    """Return how many sessions are in each state that has not ended."""
+    states = (Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING)
+    rows = ShellSession.objects.filter(status__in=states).order_by().values_list("status")
+    counts = dict(rows.annotate(Count("pk")))
+    return {status.value: counts.get(status.value, 0) for status in states}
+
+
 def host_counts(host_ids: Sequence[int]) -> dict[int, HostCounts]:
     """Return the counts of these hosts, in one query."""
     open_states = (Status.QUEUED, Status.CLAIMED, Status.RUNNING)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from atomsite import health
+
 CALL = "/api/local-agent/status"
 
 
@@ -51,6 +53,14 @@ def test_what_a_proxy_passed_on_is_redirected(behind_tls: Any, headers: dict[str
 @pytest.mark.parametrize("address", ["203.0.113.9", "10.0.0.7", "2001:db8::1", ""])
 def test_another_machine_is_redirected(behind_tls: Any, address: str) -> None:
     assert call(f"{CALL}?a=b", address).headers["Location"] == f"https://localhost:8000{CALL}?a=b"
+
+
+def test_a_monitor_is_answered_as_it_asks(behind_tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "health", lambda now: health.UNREACHABLE)
+    monkeypatch.setattr(health, "_kept", None)
+    assert call("/healthz", "10.0.0.7").status_code == 503
+    monkeypatch.setattr(health, "_kept", None)
+    assert call("/metrics", "10.0.0.7").status_code == 301
 
 
 def test_people_are_redirected_everywhere(behind_tls: Any) -> None:
