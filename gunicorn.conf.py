@@ -33,6 +33,13 @@ proc_name = "atom-local-agent"
 warnings.filterwarnings("ignore", message="No directory at")
 
 
+def on_starting(server: Any) -> None:
+    """Keep the keys in the memory of this process, and of the workers that it forks, from commands on this machine."""
+    from atomsite.leash import hide_memory  # noqa: PLC0415 - nothing runs when this file is read
+
+    hide_memory()
+
+
 def post_worker_init(worker: Any) -> None:
     """Let held requests answer as soon as the worker is told to stop: else each stop would wait for the longest."""
     from shellagent import wake  # noqa: PLC0415 - Django is set up only now

@@ -16,6 +16,10 @@ def main() -> int:
         from shellagent.host.localagent import main as localagent  # noqa: PLC0415
 
         return localagent(arguments[1:])
+    if arguments[:1] in (["up"], ["qcluster"]):
+        from atomsite.leash import hide_memory  # noqa: PLC0415
+
+        hide_memory()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "atomsite.settings")
     from atomsite.commands import guarded  # noqa: PLC0415
 

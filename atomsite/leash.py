@@ -12,6 +12,7 @@ import sys
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
 EXIT_USAGE: Final = 64
 
@@ -21,6 +22,11 @@ def prctl(option: int, value: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
+
+
+def hide_memory() -> bool:
+    """Keep other processes of this user from this one's memory and environment, and from those of its forks."""
+    return prctl(PR_SET_DUMPABLE, 0)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shellagent import protocol
-from shellagent.host import background, console, facts, tree
+from shellagent.host import background, console, facts, limits, tree
 from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, server_url, state_folder
+from shellagent.host.capabilities import Account, find_account
 from shellagent.host.client import Client, product_version
 from shellagent.host.environment import is_within, search_path
 from shellagent.host.errors import StateError
@@ -61,6 +62,12 @@ def parser() -> Parser:
     made.add_argument(
         "--scratch", metavar="DIR", help="where sessions without a directory run; by default ATOM_SCRATCH, else a cache"
     )
+    made.add_argument(
+        "--require-sandbox", action="store_true", help="refuse to start where a protection of commands is missing"
+    )
+    made.add_argument(
+        "--run-as", metavar="USER", help="an unprivileged user that commands run as, where the local agent is root's"
+    )
     made.add_argument("--once", action="store_true", help="run what waits now, deliver the results, and end")
     made.add_argument("--verbose", action="store_true", help="log each request")
     return made
@@ -86,8 +93,18 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         if is_own_process:
             tree.adopt_orphans()
             tree.hide_memory()
+            limits.Limits().hold_from_birth()
         background.note_own_process(state, url)
-        loop = build_loop(state, enrolment, Client(url, key), scratch=scratch, concurrency=options.concurrency)
+        account = find_account(options.run_as) if options.run_as else None
+        if account is not None:
+            os.chown(scratch, account.uid, account.gid)
+        loop = build_loop(
+            state, enrolment, Client(url, key), scratch=scratch, concurrency=options.concurrency, account=account
+        )
+        missing = loop.sessions.runner.sandbox.missing
+        if options.require_sandbox and missing:
+            names = ", ".join(missing)
+            raise StateError(f"This machine lacks {names}. docs/reference/protections.md says what each needs.")
         _warn(loop, is_root=loop.facts.is_root)
         lost = loop.sessions.recover()
         if lost:
@@ -99,20 +116,28 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         state.unlock()
 
 
-def build_loop(state: StateFolder, enrolment: Enrolment, client: Client, *, scratch: Path, concurrency: int) -> Loop:
+def build_loop(
+    state: StateFolder,
+    enrolment: Enrolment,
+    client: Client,
+    *,
+    scratch: Path,
+    concurrency: int,
+    account: Account | None = None,
+) -> Loop:
     """Put a host process together; probes the sandbox on the way. Raises StateError where a folder cannot be made."""
     slots = Slots(concurrency, temporary_folder(state.path))
     try:
         slots.create()
     except OSError as error:
         raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
-    sandbox = Sandbox(tool_roots=enrolment.path)
+    sandbox = Sandbox(tool_roots=enrolment.path, account=account)
     sandbox.probe(state.path)
     known = facts.host_facts(state, scratch)
     runner = Runner(
         host_id=enrolment.host_id,
         scratch=str(scratch),
-        user=known.user,
+        user=account.name if account else known.user,
         sandbox=sandbox,
         protected=known.protected,
         home=known.home,
@@ -146,16 +171,21 @@ def _make_scratch(scratch: Path, protected: Sequence[str]) -> None:
 
 
 def _warn(loop: Loop, *, is_root: bool) -> None:
-    protections = loop.sessions.runner.sandbox.protections
+    sandbox = loop.sessions.runner.sandbox
     lines = [
         f"Atom Local Agent {loop.version}, protocol {protocol.VERSION}: {loop.facts.hostname} for {loop.client.url}",
         "WARNING: it runs commands of AI agents on this machine, with access to this machine's files.",
         "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
         "All of it is audited on the server.",
-        f"protections: {', '.join(protections) if protections else 'NONE. No sandbox works on this machine'}",
+        f"protections: {', '.join(sandbox.protections) or 'NONE. No sandbox works on this machine'}",
         f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.sessions.runner.scratch}",
     ]
-    if is_root:
+    if sandbox.missing:
+        missing = ", ".join(sandbox.missing)
+        lines.insert(5, f"WARNING: MISSING PROTECTIONS: {missing}. docs/reference/protections.md says what each needs.")
+    if is_root and sandbox.account is not None:
+        lines.insert(1, f"WARNING: it runs as root. Commands run as {sandbox.account.name}.")
+    elif is_root:
         lines.insert(1, "WARNING: IT RUNS AS ROOT, AND SO DO THE COMMANDS. Use a user of its own, without rights.")
     for line in lines:
         loop.say(line)

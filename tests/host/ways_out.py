@@ -72,7 +72,7 @@ WAYS |= {
     "openat2 with RESOLVE_IN_ROOT": lambda: call(
         437, _open(Path("/")), os.fsencode(FILE), struct.pack("QQQ", os.O_RDONLY, 0, 0x10), 24
     ),
-    "chdir outside and list there": lambda: (os.chdir(OUTSIDE), os.listdir(".")),
+    "chdir outside and list there": lambda: _list_from_inside(),
     "a path through /proc/self/root": lambda: Path(f"/proc/self/root{FILE}").read_text(),
     "a path through the host's /proc/PID/root": lambda: Path(f"/proc/{HOST}/root{FILE}").read_text(),
     "a path through the host's /proc/PID/cwd": lambda: os.listdir(f"/proc/{HOST}/cwd"),
@@ -89,6 +89,11 @@ WAYS |= {
     "make a file in /dev/shm": lambda: _in_shared_memory(),
     "make a device": lambda: os.mknod(OWN / "mem", stat.S_IFCHR | 0o600, os.makedev(1, 1)),
 }
+
+
+def _list_from_inside() -> None:
+    os.chdir(OUTSIDE)
+    os.listdir(".")
 
 
 def _in_shared_memory() -> None:
