@@ -175,6 +175,8 @@ def _entry(
     options = _options(raw, everywhere)
     needs = frozenset(_words(raw, "needs"))
     _require(needs <= set(options), "`needs` lists options of the entry")
+    for option in options.values():
+        _require(needs.issuperset(option.names) or needs.isdisjoint(option.names), "`needs` parts names of one option")
     inherited = [option for option in dict.fromkeys(options.values()) if option.is_everywhere]
     subcommands: dict[str, Entry] = {}
     for sub in _get(raw, "subcommand", list, []):

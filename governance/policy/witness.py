@@ -47,13 +47,25 @@ def check(text: str, marks: list[Mark], started: float) -> None:
         offsets = _byte_offsets(text)
         marks = [(offsets[start], offsets[end], kind) for start, end, kind in marks]
     found = _leaves(_root(source, started + DEADLINE_SECONDS))
-    if found == marks:
+    if found == marks or found == _without_lost_dashes(source, marks, found):
         return
     for wanted, seen in zip(marks, found, strict=False):
         if wanted != seen:
             start = min(wanted[0], seen[0])
             raise at(len(source[:start].decode(errors="ignore")) + 1, "unclear syntax", _HINT)
     raise _unclear()
+
+
+def _without_lost_dashes(source: bytes, marks: list[Mark], found: list[Mark]) -> list[Mark]:
+    """Return the stretches without those that the grammar drops in silence: a lone `-` in front of `2>`."""
+    seen = set(found)
+    followers = [kind for _, _, kind in marks[1:]]
+    followers.append(MarkKind.BARE)
+    return [
+        mark
+        for mark, follower in zip(marks, followers, strict=True)
+        if mark in seen or follower is not MarkKind.DESCRIPTOR or source[mark[0] : mark[1]] != b"-"
+    ]
 
 
 def _byte_offsets(text: str) -> list[int]:

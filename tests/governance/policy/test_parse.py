@@ -51,6 +51,8 @@ def parts(text: str) -> list[tuple[str, str]]:
         ("time ls", ("time", "ls")),
         ("kill 1", ("kill", "1")),
         ("printf '%s' -v", ("printf", "%s", "-v")),
+        # The grammar drops this dash in silence.
+        ("cat a - 2>&1", ("cat", "a", "-")),
     ],
 )
 def test_words_and_quotes(text: str, argv: tuple[str, ...]) -> None:
