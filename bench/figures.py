@@ -77,6 +77,19 @@ class PolicyFigure:
     limit_us: float = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OutputFigure:
+    """How fast output is read, in megabytes a second by round: plainly, with its SHA-256, as the product keeps it."""
+
+    printer: str
+    megabytes: int
+    plain: tuple[float, ...]
+    digested: tuple[float, ...]
+    kept: tuple[float, ...]
+    #: How much more memory keeping takes than reading, at its peak.
+    grown_mib: float
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -89,6 +102,7 @@ class Run:
     footprints: list[Footprint] = field(default_factory=list)
     claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
     policy: list[PolicyFigure] = field(default_factory=list)
+    output: list[OutputFigure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.
     broken: list[str] = field(default_factory=list)

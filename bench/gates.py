@@ -4,12 +4,13 @@ import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.figures import Footprint, Row, Run, ratios
+from bench.figures import Footprint, OutputFigure, Row, Run, ratios
 
 DATABASES = (("sqlite", "SQLite", 1.75), ("postgres", "PostgreSQL", 2.5))
 DJANGOQ_FACTOR = 2.5
 CELERY_FACTOR = 0.7
 CLAIM_FACTOR = 2.0
+OUTPUT_FACTOR = 0.5
 HOST_MIB = 60.0
 WEB_WORKER_MIB = 110.0
 IDLE_PERCENT = 0.5
@@ -61,8 +62,15 @@ def gates(run: Run) -> list[Gate]:
         found += _against_peers(run, ours, database, title, factor)
         found += _footprint(next((one for one in run.footprints if one.key == f"ours-{database}"), None), title)
         found += _claims(run, database, title)
+    found += [_output(one) for one in run.output if one.printer == "seq"]
     found += [Gate(f"{one.name}, in µs", one.limit_us, (one.median_us,)) for one in run.policy if one.limit_us]
     return found
+
+
+def _output(figure: OutputFigure) -> Gate:
+    values = tuple(ratios(figure.kept, figure.plain))
+    name = f"{figure.megabytes} MB that `{figure.printer}` prints, kept over read plainly"
+    return Gate(name, OUTPUT_FACTOR, values, is_ceiling=False)
 
 
 def _against_peers(run: Run, ours: Row | None, database: str, title: str, factor: float) -> list[Gate]:

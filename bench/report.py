@@ -40,6 +40,13 @@ to it: decided again where rules changed, moved, and its event written.
 
 """
 
+OUTPUT = """## Output
+
+{megabytes} MB through a pipe, in megabytes a second, and how much more memory keeping them takes at its peak. `yes` is
+as fast as a pipe goes, and there the SHA-256 of every byte is what takes the time; `seq` makes what it prints.
+
+"""
+
 POLICY = """## Governance
 
 In one process and one thread, with the shipped tables, matrix and directories; twelve everyday commands take turns.
@@ -67,6 +74,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _footprints(run),
         _claims(run),
         _policy(run),
+        _output(run),
         _missing(run),
         _loads(run),
         HOW.format(account=account, at_once=at_once) + "".join(f"- {note}\n" for note in run.notes),
@@ -181,6 +189,23 @@ def _claims(run: Run) -> str:
         head = ("sessions", "the queue's query, median, µs", "p95", "a whole claim, median, µs", "p95")
         text += f"### On {database}\n\n" + _table(head, rows) + "\n" + "".join(map(_plan, figures))
     return CLAIM + text if text else ""
+
+
+def _output(run: Run) -> str:
+    if not run.output:
+        return ""
+    rows = [
+        (
+            f"`{one.printer}`",
+            *(f"{statistics.median(rates):.0f}" for rates in (one.plain, one.digested, one.kept)),
+            _join(ratios(one.kept, one.plain)),
+            _join(ratios(one.kept, one.digested)),
+            f"{one.grown_mib:.1f}",
+        )
+        for one in run.output
+    ]
+    head = ("prints", "read plainly", "read, with SHA-256", "kept", "kept over plain", "over SHA-256", "MiB more")
+    return OUTPUT.format(megabytes=run.output[0].megabytes) + _table(head, rows)
 
 
 def _policy(run: Run) -> str:
