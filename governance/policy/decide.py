@@ -328,7 +328,7 @@ class _Case:
             obligations |= {"sandbox"}
         if any(part.reading.has_network or Category.NETWORK in part.reading.categories for part in parts):
             obligations |= {"network"}
-        if Category.DEVOPS in categories:
+        if Category.DEVOPS in categories or any(part.reading.is_daemon for part in parts):
             obligations |= {"daemon"}
         if set(categories) == {Category.READ}:
             obligations |= {"read-only"}

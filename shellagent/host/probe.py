@@ -49,8 +49,7 @@ def held(is_held):
     if is_held:
         raise PermissionError
 def abstract():
-    held(os.environ["NAME"] == "")
-    socket.socket(socket.AF_UNIX).connect(chr(0) + os.environ["NAME"])
+    socket.socket(socket.AF_UNIX).connect(chr(0) + sys.argv[5])
 def bind():
     socket.create_server(("127.0.0.1", 0))
 def shared_memory():
@@ -105,22 +104,21 @@ def held_by(start: Start, expected: dict[str, tuple[str, ...]], folder: Path) ->
     """
     secret = folder / f"probe-{secrets.token_hex(8)}"
     secret.write_text("nobody reads this")
-    abstract = f"probe-{secrets.token_hex(8)}" if sys.platform.startswith("linux") else ""
+    abstract = f"probe-{secrets.token_hex(8)}"
     names = " ".join(dict.fromkeys(name for group in expected.values() for name in group))
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as listening:
-            if abstract:
-                listening.bind(f"\0{abstract}")
-                listening.listen()
+            listening.bind(f"\0{abstract}")
+            listening.listen()
             port = listener.getsockname()[1]
-            arguments = ["-I", "-S", "-c", _SOURCE, str(secret), str(port), str(os.getpid()), names]
+            arguments = ["-I", "-S", "-c", _SOURCE, str(secret), str(port), str(os.getpid()), names, abstract]
             process = start(
                 lambda: subprocess.Popen(  # noqa: S603 - our own program
                     [os.path.realpath(sys.executable), *arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env={"PATH": "/usr/bin:/bin", "NAME": abstract},
+                    env={"PATH": "/usr/bin:/bin"},
                     cwd="/",
                     start_new_session=True,
                 )

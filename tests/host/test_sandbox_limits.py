@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from shellagent.host import capabilities
+from shellagent.host import capabilities, runlocalagent
 from shellagent.host.denial import CERTAIN, POSSIBLE, hint
 from shellagent.host.errors import StateError
 from shellagent.host.limits import MEBIBYTE, Limits, excess, measure
 from shellagent.host.run import Run
 from shellagent.host.runner import Runner
 from shellagent.host.sandbox import Sandbox
+from shellagent.host.state import Enrolment, StateFolder
 from shellagent.protocol import ExecutionReport, OutputSegment, PathGrant, Reason, RunOutcome
-from tests.host.server import assignment
+from tests.host.server import HOST_ID, KEY, assignment
 
 Perform = Callable[..., ExecutionReport]
 
@@ -98,6 +99,21 @@ def test_a_refusal_is_in_the_record(perform: Perform, probed: Sandbox) -> None:
         pytest.skip("this kernel has no Landlock")
     report = perform(Limits(), "cat", "/root/.profile")
     assert report.detail == POSSIBLE
+
+
+def test_a_start_that_demands_a_sandbox(
+    state: StateFolder,
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(Sandbox, "probe", lambda *_: None)
+    state.enrol(Enrolment("http://127.0.0.1:9", HOST_ID, "here"), KEY)
+    code = runlocalagent.main(["--require-sandbox", "--state-dir", str(state.path), "--scratch", str(scratch)])
+    assert code == 64
+    assert "This machine lacks landlock-fs, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_the_network_is_an_obligation() -> None:
     assert ask("pip install x").obligations == ("network", "sandbox")
     assert ask("kubectl get pods").obligations == ("daemon", "network")
     assert ask("docker ps").obligations == ("daemon",)
+    assert ask("timedatectl").obligations == ("daemon", "read-only")
     assert ask("ls | wc -l").obligations == ("read-only",)
     assert ask("ls && touch x").obligations == ()
 
