@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shellagent.host import seccomp
 from shellagent.host.errors import RefusedError
 from shellagent.host.run import Run
 from shellagent.host.runner import Runner
@@ -63,6 +64,37 @@ def test_a_probe_that_gets_out_is_not_counted(
     assert broken.missing == ("landlock-fs", "landlock-net", "landlock-scope")
     assert not broken.is_active
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_libseccomp_its_protections_are_missing(
+    tmp_path: Path, sandboxed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seccomp, "_library", lambda: None)
+    seccomp.program_for.cache_clear()
+    try:
+        poorer = Sandbox()
+        poorer.probe(tmp_path)
+        assert poorer.missing == ("seccomp", "seccomp-read", "seccomp-net")
+        made = poorer.confinement(grants=(), obligations=("read-only",), protected=(), temporary=tmp_path)
+        assert made.program is None
+    finally:
+        seccomp.program_for.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("obligations", "without"),
+    [
+        (("read-only",), set()),
+        ((), {"seccomp-read"}),
+        (("network",), {"seccomp-read", "landlock-net", "seccomp-net"}),
+        (("daemon", "read-only"), {"seccomp-net"}),
+    ],
+)
+def test_a_result_does_not_claim_what_its_obligations_opened(
+    sandboxed: Sandbox, tmp_path: Path, obligations: tuple[str, ...], without: set[str]
+) -> None:
+    made = sandboxed.confinement(grants=(), obligations=obligations, protected=(), temporary=tmp_path)
+    assert set(sandboxed.protections) - set(made.protections) == without
 
 
 def test_without_a_sandbox_the_obligation_is_refused(tmp_path: Path) -> None:
@@ -149,10 +181,22 @@ def test_tcp_is_closed_and_opened_by_the_obligation(perform: Perform) -> None:
         assert perform(script, obligations=("network",)) == (0, "")
 
 
-def test_a_network_session_does_not_claim_that_tcp_is_closed(sandboxed: Sandbox, tmp_path: Path) -> None:
-    made = sandboxed.confinement(grants=(), obligations=("network",), protected=(), temporary=tmp_path)
-    assert "landlock-net" not in made.protections
-    assert made.protections
+@pytest.mark.parametrize(
+    ("obligations", "family", "is_open"),
+    [
+        (("network",), "AF_INET6", True),
+        (("network",), "AF_UNIX", False),
+        (("daemon",), "AF_UNIX", True),
+        (("daemon",), "AF_INET", False),
+    ],
+)
+def test_each_obligation_opens_its_own_sockets(
+    perform: Perform, probed: Sandbox, obligations: tuple[str, ...], family: str, is_open: bool
+) -> None:
+    if "seccomp-net" in probed.missing:
+        pytest.skip("this machine has no libseccomp")
+    code, _ = perform(f"python3 -I -S -c 'import socket; socket.socket(socket.{family})'", obligations=obligations)
+    assert (code == 0) is is_open
 
 
 def test_a_granted_root_that_holds_a_protected_path(perform: Perform, runner: Runner, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ WAYS |= {
     "give the host to the OOM killer": lambda: Path(f"/proc/{HOST}/oom_score_adj").open("w"),
     "compare descriptors with the host (kcmp)": lambda: call(numbered(312, 272), HOST, os.getpid(), 0, 0, 0),
     "move the host's memory (move_pages)": lambda: call(numbered(279, 239), HOST, 0, 0, 0, 0, 0),
-    "become another user": lambda: os.setuid(65534),
+    "become another user": lambda: os.setuid(os.getuid() + 1),
     "keep itself from being ended first (oom_score_adj)": lambda: Path("/proc/self/oom_score_adj").write_text("-999"),
     "raise its own limit of file size": lambda: resource.prlimit(0, resource.RLIMIT_FSIZE, (1, 1)),
 }
