@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
-ENGINE: Final = 3
+ENGINE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +232,7 @@ class _Case:
         for use in dict.fromkeys(reading.paths):
             for folder in part.folders if not use.text.startswith("/") else part.folders[:1]:
                 self.judge_path(use, shown(use.text), folder)
-        if Category.BUILD in reading.categories:
-            # What a build writes is not known, so it writes where it works.
-            for folder in part.folders:
-                self.judge_path(PathUse(folder, Access.WRITE), f"The working directory {shown(folder)}", folder)
+        self.judge_folders(part)
         rows = [
             f"matrix:{category}:{maturity}"
             for category in reading.categories
@@ -248,6 +245,18 @@ class _Case:
             frozenset([*self.objections, *rows]),
             is_wrapped=part.is_wrapped,
         )
+
+    def judge_folders(self, part: _Part) -> None:
+        """Judge the folders that a command works in, besides the one where the plan starts."""
+        runs_code = Category.BUILD in part.reading.categories
+        for folder in part.folders:
+            if folder != self.folder:
+                # A plain `cd` names no folder, and what comes behind it works there.
+                subject = "The folder that `cd` goes to" if folder.startswith(UNKNOWN_FOLDER) else shown(folder)
+                self.judge_path(PathUse(folder, Access.READ), subject, folder)
+            if runs_code:
+                # What a build writes is not known, so it writes where it works.
+                self.judge_path(PathUse(folder, Access.WRITE), f"The working directory {shown(folder)}", folder)
 
     def judge_host(self, use: HostUse) -> None:
         """Judge one machine on the network: protected is deny, unreadable is ask."""

@@ -21,6 +21,8 @@ _READERS: Final[Mapping[Handling, Callable[[str], ScriptReading]]] = {
 #: Names of the standard input, of which nobody knows what it holds.
 _STANDARD_INPUT: Final = frozenset(["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
 _PIECES: Final = re.compile("[,;]")
+#: What git lets stand before a path: a stage of the index (`:0:`), or how the path is meant (`:/`, `:(top)`).
+_MAGIC: Final = re.compile(r":(?:[0-3]:|\([^)]*\)|)/*")
 _STARTS_WITH_SCHEME: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME_AT_END: Final = re.compile(r"[A-Za-z][A-Za-z0-9.-]*$")
 #: The path of a Go module starts with the host that has it.
@@ -108,6 +110,8 @@ def _revision(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion
         note_path(reading, index, arg, Access.READ, recursion)
     else:
         _guessed(reading, index, kind, arg, recursion)
+        if magic := _MAGIC.match(arg.text):
+            reading.guess(Arg(arg.text[magic.end() :], arg.shown, arg.has_glob))
 
 
 def _path(reading: Reading, index: int, kind: ValueType, arg: Arg, recursion: Recursion) -> None:
