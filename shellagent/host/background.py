@@ -56,6 +56,11 @@ def find(state: StateFolder) -> Known | None:
     return known if known.is_alive() else None
 
 
+def has_died(state: StateFolder) -> bool:
+    """Return whether a local agent of this folder ended without tidying up."""
+    return state.pid_file.exists() and find(state) is None
+
+
 def start(state: StateFolder, arguments: Sequence[str]) -> Known:
     """Start `runlocalagent` in the background, its output in the log file. Raises HostError where it ends at once."""
     state.create()

@@ -20,15 +20,15 @@ _PIECE_BYTES: Final = 32 * 1024
 
 @dataclass
 class Capture:
-    """One stream. `feed` is called by one thread; `head_from` may be called by another at any time."""
+    """One stream."""
 
     stream: str
     head_bytes: int = protocol.HEAD_BYTES
     tail_bytes: int = protocol.TAIL_BYTES
     known: Known = NOTHING_KNOWN
     total: int = field(default=0, init=False)
-    #: The head's next byte that the server has not acknowledged, moved on by whoever sends it.
-    sent: int = field(default=0, init=False)
+    #: The head's next byte that was not handed on while the command runs, moved on by whoever hands it on.
+    told: int = field(default=0, init=False)
     #: How many secrets each rule masked in what is kept; whole once the stream is closed.
     masked: Counter[str] = field(default_factory=Counter, init=False)
     _head: bytearray = field(default_factory=bytearray, init=False, repr=False)
@@ -129,9 +129,9 @@ class Capture:
         return protocol.StreamTotal(self.total, self._digest.hexdigest(), self.is_truncated)
 
     def segments(self) -> list[protocol.OutputSegment]:
-        """Return what is kept and not yet acknowledged, in parts of at most a segment."""
+        """Return what is kept, in parts of at most a segment."""
         tail = self.tail()
-        found = self._parts(self.sent, self.head_from(self.sent), is_tail=False)
+        found = self._parts(0, self.head_from(0), is_tail=False)
         return found + self._parts(self.total - len(tail), tail, is_tail=self.is_truncated)
 
     def _parts(self, offset: int, data: bytes, *, is_tail: bool) -> list[protocol.OutputSegment]:

@@ -12,7 +12,7 @@ from shellagent import protocol
 from shellagent.host.backoff import Backoff
 from shellagent.host.client import Client
 from shellagent.host.errors import CallError, ConflictError, DeclinedError, UnauthorisedError, UnavailableError
-from shellagent.host.journal import Spool, Spooled
+from shellagent.host.journal import Journal, Spooled
 from shellagent.host.run import LIVE_AFTER_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ TURNED_AWAY_SECONDS: Final = 300.0
 
 @dataclass
 class Delivery:
-    """Sends what is in the spool. Any thread may call `flush`; one at a time does the work for all of them."""
+    """Sends the results that wait. Any thread may call `flush`; one at a time does the work for all of them."""
 
     client: Client
-    spool: Spool
+    journal: Journal
     instance_id: str
+    #: Called with a session whose long output is to be sent: what went ahead of it must have arrived by then.
+    settle: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     #: The last trouble, one sentence; empty while all is well.
     trouble: str = field(default="", init=False)
@@ -38,10 +40,14 @@ class Delivery:
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
+    def due_in(self) -> float | None:
+        """Return in how many seconds to try next, or None where nothing waits."""
+        return max(0.05, self._not_before - self.clock()) if self.journal.depth else None
+
     def is_due(self) -> bool:
         """Return whether a result waits that should be sent now."""
         now = self.clock()
-        return now >= self._not_before and not self._sending.locked() and bool(self.spool.next(1, now=now))
+        return now >= self._not_before and not self._sending.locked() and bool(self.journal.next(1, now=now))
 
     def flush(self) -> None:
         """Send what is due. Returns at once where another thread is already at it: that one takes ours along."""
@@ -52,7 +58,7 @@ class Delivery:
                 self._sending.release()
 
     def _send_all(self) -> None:
-        while items := self.spool.next(BATCH, now=self.clock()):
+        while items := self.journal.next(BATCH, now=self.clock()):
             try:
                 self._send(items)
             except UnauthorisedError as error:
@@ -72,7 +78,7 @@ class Delivery:
     def _send(self, items: Sequence[Spooled]) -> None:
         ready: list[tuple[Spooled, protocol.ExecutionReport]] = []
         for item in items:
-            report = self.spool.read(item)
+            report = self.journal.read(item)
             if report is not None:
                 ready.append((item, self._without_long_output(report)))
         if not ready:
@@ -87,7 +93,7 @@ class Delivery:
         for item in acknowledged:
             if answer.statuses[item.id] in ("conflict", "unknown"):
                 logger.error("The server answered %r to the result of %s.", answer.statuses[item.id], item.id)
-        self.spool.acknowledge(acknowledged)
+        self.journal.acknowledge(acknowledged)
         if len(acknowledged) < len(ready):
             raise UnavailableError("The server did not acknowledge every result.")
 
@@ -109,6 +115,7 @@ class Delivery:
         if size <= MOST_INLINE_TEXT and report.duration_us < LIVE_AFTER_SECONDS * 1_000_000:
             return report
         if size:
+            self.settle(report.id)
             try:
                 self._send_output(report)
             except DeclinedError as error:

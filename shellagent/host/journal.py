@@ -1,29 +1,29 @@
-"""What survives a crash: the journal (what may be running) and the spool (results the server has not acknowledged).
+"""What survives a crash: what may be running, and results that the server has not acknowledged, in one appended file.
 
-A session is in the journal from before its start is asked for until its result is in the spool, and in the spool until
-the server acknowledges it. So after a crash the journal names exactly the runs whose end nobody saw.
+A session is open in the journal from before its start is asked for until its result is in the same journal, and its
+result waits until the server acknowledges it. So after a crash the open ones are exactly the runs whose end nobody saw.
 """
 
-import contextlib
 import json
 import logging
 import os
 import threading
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from shellagent import protocol
-from shellagent.host.state import sync, write_durably
+from shellagent.host.appended import AppendedFile, line
 
 logger = logging.getLogger(__name__)
 
-SPOOL_LIMIT: Final = 1000
+WAITING_LIMIT: Final = 1000
 LEAST_FREE_BYTES: Final = 64 * 1024 * 1024
 #: Reports up to this many are also kept in memory, so that the usual case sends without reading the file again.
 KEPT_IN_MEMORY: Final = 64
+#: A file over this size is written anew when less than half of it is still needed.
+COMPACT_BYTES: Final = 4 * 1024 * 1024
 EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -39,120 +39,129 @@ class Entry:
     boot_id: str = ""
 
 
-@dataclass
-class Journal:
-    """One file a session in `folder`, and beside it the process id once there is one."""
-
-    folder: Path
-    boot_id: str = ""
-
-    def begin(self, entries: Iterable[Entry]) -> None:
-        """Write entries durably. Raises OSError; then none of these sessions may start."""
-        for entry in entries:
-            content = {"id": entry.id, "start_key": entry.start_key, "digest": entry.digest}
-            write_durably(self.folder / f"{entry.id}.json", json.dumps(content).encode(), sync_folder=False)
-        sync(self.folder)
-
-    def started(self, session_id: str, pid: int, create_time: float) -> None:
-        """Note the process of a session. Not synced: after a power cut there is no process to find."""
-        with contextlib.suppress(OSError):
-            (self.folder / f"{session_id}.pid").write_text(json.dumps([pid, create_time, self.boot_id]))
-
-    def end(self, session_id: str) -> None:
-        """Forget a session: its result is in the spool, or its start was not granted."""
-        for suffix in ("pid", "json"):
-            (self.folder / f"{session_id}.{suffix}").unlink(missing_ok=True)
-
-    def entries(self) -> list[Entry]:
-        """Return what is in the journal; what cannot be read is passed over with an error in the log."""
-        found = []
-        for file in sorted(self.folder.glob("*.json")):
-            if file.name.startswith("."):
-                continue
-            try:
-                data = json.loads(file.read_text())
-                entry = Entry(str(data["id"]), str(data["start_key"]), str(data["digest"]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.error("The journal entry %s is damaged: %s", file, error)
-                continue
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                pid, began, boot = json.loads(file.with_suffix(".pid").read_text())
-                entry = Entry(entry.id, entry.start_key, entry.digest, int(pid), float(began), str(boot))
-            found.append(entry)
-        return found
-
-
 @dataclass(slots=True, eq=False)
 class Spooled:
-    """A result that waits to be acknowledged: on disk as `file`, and in memory while there are few."""
+    """A result that waits to be acknowledged: in the file at `offset` (-1: in memory only), and in memory if few do."""
 
     id: str
-    file: Path | None
+    offset: int
+    size: int
     report: protocol.ExecutionReport | None
     #: Monotonic time before which it is not sent again, after the server turned it away.
     not_before: float = 0.0
 
 
 @dataclass
-class Spool:
-    """Results in `folder`, oldest first. They leave only by `acknowledge`. Safe to use from any thread."""
+class Journal:
+    """The file at `path`, and what it says. Safe to use from any thread; results leave it only by `acknowledge`."""
 
-    folder: Path
-    limit: int = SPOOL_LIMIT
-    _waiting: list[Spooled] = field(default_factory=list, init=False)
+    path: Path
+    boot_id: str = ""
+    limit: int = WAITING_LIMIT
+    _open: dict[str, Entry] = field(default_factory=dict, init=False)
+    _waiting: dict[str, Spooled] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def load(self) -> None:
-        """Take up what an earlier process left."""
-        with self._lock:
-            self._waiting = [
-                Spooled(file.stem.partition("-")[2], file, None)
-                for file in sorted(self.folder.glob("*.json"))
-                if not file.name.startswith(".")
-            ]
+    def __post_init__(self) -> None:
+        self._file = AppendedFile(self.path)
 
-    def add(self, report: protocol.ExecutionReport) -> None:
-        """Keep a result durably. On a full disk it is kept in memory, with an error in the log: better than nowhere."""
-        path = self.folder / f"{time.time_ns():020d}-{report.id}.json"
-        file: Path | None = path
-        try:
-            write_durably(path, json.dumps(protocol.encode(report)).encode())
-        except OSError as error:
-            logger.error("The result of %s cannot be written to the spool: %s", report.id, error)
-            file = None
+    def load(self) -> None:
+        """Take up what an earlier process left, and write it anew. Damaged lines are put aside, never deleted."""
         with self._lock:
-            keeps = file is None or len(self._waiting) < KEPT_IN_MEMORY
-            self._waiting.append(Spooled(report.id, file, report if keeps else None))
+            lines, damaged = self._file.read()
+            for item in lines:
+                try:
+                    self._apply(item.content, item.offset, item.size)
+                except (LookupError, ValueError, TypeError) as error:
+                    logger.error("A line of the journal %s cannot be understood: %s", self.path, error)
+                    damaged.append(json.dumps(item.content).encode())
+            if damaged:
+                self._put_aside(damaged)
+            try:
+                self._compact()
+            except OSError as error:
+                logger.error("The journal %s cannot be written: %s", self.path, error)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Write entries durably, all at once. Raises OSError; then none of these sessions may start."""
+        entries = list(entries)
+        data = b"".join(line({"begin": [entry.id, entry.start_key, entry.digest]}) for entry in entries)
+        with self._lock:
+            self._append(data, is_synced=True)
+            self._open.update((entry.id, entry) for entry in entries)
+
+    def started(self, session_id: str, pid: int, create_time: float) -> None:
+        """Note the process of a session. Not synced: after a power cut there is no process to find."""
+        self._note({"started": [session_id, pid, create_time, self.boot_id]})
+
+    def end(self, session_id: str) -> None:
+        """Forget a session that was not started."""
+        if session_id in self._open:
+            self._note({"end": session_id})
+
+    def add(self, reports: Sequence[protocol.ExecutionReport]) -> None:
+        """Keep results durably, all at once, in place of their open entries.
+
+        On a full disk they are kept in memory, with an error in the log: better than nowhere.
+        """
+        lines = [line({"result": protocol.encode(report)}) for report in reports]
+        with self._lock:
+            try:
+                offset = self._append(b"".join(lines), is_synced=True)
+            except OSError as error:
+                names = ", ".join(report.id for report in reports)
+                logger.error("The results of %s cannot be written to the journal: %s", names, error)
+                offset = -1
+            for report, data in zip(reports, lines, strict=True):
+                keeps = offset < 0 or len(self._waiting) < KEPT_IN_MEMORY
+                self._open.pop(report.id, None)
+                self._waiting[report.id] = Spooled(report.id, offset, len(data), report if keeps else None)
+                offset += len(data) if offset >= 0 else 0
+
+    def acknowledge(self, items: Sequence[Spooled]) -> None:
+        """Let results go: the server has them."""
+        self._note({"acknowledged": [item.id for item in items]})
+        with self._lock:
+            if self._file.size > COMPACT_BYTES and self._needed() < self._file.size // 2:
+                try:
+                    self._compact()
+                except OSError as error:
+                    logger.error("The journal %s cannot be written anew: %s", self.path, error)
+
+    def entries(self) -> list[Entry]:
+        """Return the sessions that are open."""
+        with self._lock:
+            return list(self._open.values())
 
     def next(self, most: int, *, now: float) -> list[Spooled]:
         """Return up to `most` of the oldest results that are due."""
         with self._lock:
-            return [item for item in self._waiting if item.not_before <= now][:most]
+            due = (item for item in self._waiting.values() if item.not_before <= now)
+            return [item for item, _ in zip(due, range(most), strict=False)]
 
     def read(self, item: Spooled) -> protocol.ExecutionReport | None:
-        """Return a result, or None for a file that cannot be read; that one is put aside, never deleted."""
-        if item.report is not None or item.file is None:
+        """Return a result, or None for one that was damaged since it was written; that one is put aside."""
+        if item.report is not None:
             return item.report
-        try:
-            return protocol.decode(protocol.ExecutionReport, json.loads(item.file.read_bytes()))
-        except (OSError, ValueError) as error:
-            logger.error("The spooled result %s is damaged and put aside: %s", item.file, error)
-            with contextlib.suppress(OSError):
-                item.file.rename(item.file.with_suffix(".damaged"))
-            self._forget([item])
-            return None
-
-    def acknowledge(self, items: Sequence[Spooled]) -> None:
-        """Let results go: the server has them."""
-        for item in items:
-            if item.file is not None:
-                item.file.unlink(missing_ok=True)
-        self._forget(items)
+        with self._lock:
+            try:
+                content = self._file.content(item.offset, item.size)
+                if content is not None:
+                    return protocol.decode(protocol.ExecutionReport, content["result"])
+            except (OSError, LookupError, ValueError) as error:
+                logger.error("The journal %s cannot be read: %s", self.path, error)
+            logger.error("The result of %s is damaged in the journal and given up.", item.id)
+            self._waiting.pop(item.id, None)
+        return None
 
     def ids(self) -> set[str]:
         """Return the sessions whose results wait here."""
         with self._lock:
-            return {item.id for item in self._waiting}
+            return set(self._waiting)
 
     @property
     def depth(self) -> int:
@@ -165,15 +174,100 @@ class Spool:
         if len(self._waiting) >= self.limit:
             return True
         try:
-            info = os.statvfs(self.folder)
+            info = os.statvfs(self.path.parent)
         except OSError:
             return True
         return info.f_bavail * info.f_frsize < LEAST_FREE_BYTES
 
-    def _forget(self, items: Sequence[Spooled]) -> None:
-        gone = set(map(id, items))
+    def _note(self, content: dict[str, Any]) -> None:
+        """Append a line that may be lost: what it says would only be done again."""
         with self._lock:
-            self._waiting = [item for item in self._waiting if id(item) not in gone]
+            self._apply(content, -1, 0)
+            try:
+                self._append(line(content), is_synced=False)
+            except OSError as error:
+                logger.error("The journal %s cannot be written: %s", self.path, error)
+
+    def _apply(self, content: dict[str, Any], offset: int, size: int) -> None:
+        ((kind, value),) = content.items()
+        match kind:
+            case "begin":
+                session_id, start_key, digest = map(str, value)
+                self._open[session_id] = Entry(session_id, start_key, digest)
+            case "started":
+                session_id, pid, create_time, boot_id = value
+                if (known := self._open.get(session_id)) is not None:
+                    entry = Entry(known.id, known.start_key, known.digest, int(pid), float(create_time), str(boot_id))
+                    self._open[session_id] = entry
+            case "end":
+                self._open.pop(value, None)
+            case "result":
+                report = protocol.decode(protocol.ExecutionReport, value)
+                self._open.pop(report.id, None)
+                self._waiting[report.id] = Spooled(report.id, offset, size, None)
+            case "acknowledged":
+                for session_id in value:
+                    self._waiting.pop(session_id, None)
+            case _:
+                raise ValueError(f"{kind!r} is no kind of line")
+
+    def _append(self, data: bytes, *, is_synced: bool) -> int:
+        if self._file.is_doubtful:
+            self._compact()
+        return self._file.append(data, is_synced=is_synced)
+
+    def _needed(self) -> int:
+        return sum(item.size for item in self._waiting.values()) + 200 * len(self._open)
+
+    def _compact(self) -> None:
+        """Write the file anew with what is still needed. Raises OSError; then the file is as it was."""
+        places: list[tuple[Spooled, int, int]] = []
+        self._file.rewrite(self._needed_lines(places))
+        for item, offset, size in places:
+            item.offset, item.size = offset, size
+
+    def _needed_lines(self, places: list[tuple[Spooled, int, int]]) -> Iterator[bytes]:
+        offset = 0
+        for entry in self._open.values():
+            data = line({"begin": [entry.id, entry.start_key, entry.digest]})
+            if entry.pid:
+                data += line({"started": [entry.id, entry.pid, entry.create_time, entry.boot_id]})
+            offset += len(data)
+            yield data
+        for item in self._waiting.values():
+            content = {"result": protocol.encode(item.report)} if item.report else self._content(item)
+            if content is None:
+                logger.error("The result of %s is damaged in the journal.", item.id)
+                continue
+            data = line(content)
+            places.append((item, offset, len(data)))
+            offset += len(data)
+            yield data
+
+    def _content(self, item: Spooled) -> dict[str, Any] | None:
+        return self._file.content(item.offset, item.size)
+
+    def _put_aside(self, damaged: Sequence[bytes]) -> None:
+        aside = self.path.with_suffix(".damaged")
+        logger.error("The journal %s has %d damaged lines. They are put aside in %s.", self.path, len(damaged), aside)
+        try:
+            with open(os.open(aside, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(b"\n".join(damaged) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            logger.error("They could not be written there: %s", error)
+
+
+def outstanding(path: Path) -> tuple[int, int]:
+    """Return how many sessions are open in a journal, and how many results wait; for looking at it from outside."""
+    journal = Journal(path)
+    try:
+        for item in AppendedFile(path).read()[0]:
+            journal._apply(item.content, item.offset, item.size)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        logger.info("The journal %s cannot be read: %s", path, error)
+    return len(journal.entries()), journal.depth
 
 
 def report_without_run(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shellagent import protocol
-from shellagent.host import background, executing, facts
+from shellagent.host import background, executing, facts, journal
 from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_stderr, server_url, state_folder
 from shellagent.host.client import Client
 from shellagent.host.console import without_escapes
@@ -161,6 +161,7 @@ def _status(options: argparse.Namespace) -> int:
     known = background.find(state)
     enrolment = state.enrolment()
     url = known.url if known is not None else server_url(options, enrolment)
+    running, waiting = journal.outstanding(state.journal)
     result: dict[str, Any] = {
         "is_running": known is not None,
         "pid": known.pid if known else None,
@@ -169,8 +170,8 @@ def _status(options: argparse.Namespace) -> int:
         "name": enrolment.name or None,
         "url": url,
         "state_dir": str(state.path),
-        "spool": _count(state.spool, "*.json"),
-        "journal": _count(state.journal, "*.json"),
+        "spool": waiting,
+        "journal": running,
         "last_log_line": without_escapes(background.last_line(state.log_file)) or None,
         "server": _ask_server(state, url),
     }
@@ -211,10 +212,6 @@ def _ask_server(state: StateFolder, url: str) -> str:
     finally:
         client.close()
     return "answers and knows this host"
-
-
-def _count(folder: Path, pattern: str) -> int:
-    return sum(1 for file in folder.glob(pattern) if not file.name.startswith("."))
 
 
 def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:

@@ -109,7 +109,7 @@ class Loop:
             self.draining.is_set()
             or self._audit_failed
             or self.desired_state == protocol.Desired.STOPPED
-            or self.sessions.spool.is_full
+            or self.sessions.journal.is_full
         )
 
     def _poll(self, client: Client, claim_key: str, free_slots: int, hold_seconds: int) -> PollAnswer:
@@ -121,8 +121,8 @@ class Loop:
             claim_key=claim_key,
             free_slots=free_slots,
             running=self.sessions.running_ids(),
-            spool=self.sessions.spool.depth,
-            protections=self.sessions.runner.sandbox.protections,
+            spool=self.sessions.journal.depth,
+            protections=self.sessions.settings.protections,
             facts=self.facts,
             version=self.version,
             hold_seconds=hold_seconds,
@@ -147,7 +147,7 @@ class Loop:
         return answer
 
     def _obey(self, answer: PollAnswer) -> None:
-        self.sessions.runner.host_id = self.sessions.runner.host_id or answer.host_id
+        self.sessions.host_id = self.sessions.host_id or answer.host_id
         if answer.desired_state != self.desired_state:
             self.desired_state = answer.desired_state
             is_stopped = answer.desired_state == protocol.Desired.STOPPED

@@ -121,7 +121,6 @@ class Pipeline:
                 prepared.confinement.spawn(lambda: _spawn_all(ready, runner, prepared))
             for command in ready:
                 if command.process is not None:
-                    runner.offer_to_oom_killer(command.process.pid)
                     runner.limits.hold(command.process.pid)
         finally:
             _close(opened)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from shellagent.protocol import Reason
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
+DRAIN_TICK_SECONDS: Final = 0.05
 #: A poll is bounded by its hold and its time limits, far below this.
 STALL_SECONDS: Final = 120.0
 FAILURES_IN_A_ROW: Final = 5
@@ -33,6 +33,7 @@ class Process:
         self._exit: Exit | None = None
         self._is_over = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        loop.sessions.watch(self._wake_read, self._woken)
 
     def run(self) -> Exit:
         """Run until the end and return the exit code. To be called in the main thread."""
@@ -63,18 +64,19 @@ class Process:
                 loop.sessions.abort_all(Reason.AGENT_STOP)
             if loop.draining.is_set() and loop.sessions.is_idle():
                 return
-            loop.sessions.deliver()
+            if loop.sessions.is_broken and self._exit is None:
+                loop.say("its supervisors cannot be made any more; ending so that it can be started anew")
+                self._exit = Exit.INTERNAL
             self._check_stall()
-            ready, _, _ = select.select([self._wake_read], [], [], 0.05 if loop.draining.is_set() else TICK_SECONDS)
-            if ready:
-                os.read(self._wake_read, 64)
+            loop.sessions.attend(DRAIN_TICK_SECONDS if loop.draining.is_set() else TICK_SECONDS)
 
     def _end(self) -> Exit:
         self._is_over.set()
         self.loop.sessions.is_closing = True
         self.loop.close()
-        if self.loop.sessions.spool.depth:
-            self.loop.say(f"{self.loop.sessions.spool.depth} results wait in the spool and go out at the next start")
+        waiting = self.loop.sessions.journal.depth
+        if waiting:
+            self.loop.say(f"{waiting} results wait in the journal and go out at the next start")
         return self._exit or Exit.OK
 
     def _check_stall(self) -> None:
@@ -116,6 +118,9 @@ class Process:
             except CallError as error:
                 logger.info("Poll: %s", error)
                 self._is_over.wait(TICK_SECONDS)
+
+    def _woken(self) -> None:
+        os.read(self._wake_read, 64)
 
     def _finish(self, code: Exit) -> None:
         self._exit = code

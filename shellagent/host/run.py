@@ -1,27 +1,25 @@
 """One run of a plan: start its steps in turn, keep what they print, end everything when the time is over, and report.
 
 One poll loop on one thread drives all of it: the captured output, the ends of processes, what the host itself has to
-write, the deadline and orders to stop.
+write, the deadline and orders to stop. Every child of this process that was not there before is the run's.
 """
 
-import contextlib
 import functools
-import math
 import os
 import select
 import subprocess
 import threading
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 from governance.policy.plan import Join
 from shellagent import protocol
 from shellagent.host import denial, limits
 from shellagent.host.capture import Capture
+from shellagent.host.family import Family
 from shellagent.host.pipeline import End, Pipeline, Running
 from shellagent.host.runner import Prepared, Runner
-from shellagent.host.tree import Tree, create_time
 from shellagent.host.writer import Writer
 from shellagent.protocol import Reason, RunOutcome
 
@@ -29,7 +27,12 @@ READ_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 2.0
 #: How long a killed program may take to be gone before it is reported as left behind.
 KILL_SECONDS: Final = 5.0
+#: Output of a run that takes longer goes ahead of its record.
 LIVE_AFTER_SECONDS: Final = 1.0
+FIRST_TICK_SECONDS: Final = 0.1
+TICK_SECONDS: Final = 1.0
+#: Of each stream and tick.
+LIVE_BYTES: Final = 64 * 1024
 
 
 class Rung(IntEnum):
@@ -40,10 +43,34 @@ class Rung(IntEnum):
     KILL = 2
 
 
-class Run:
-    """One started session. `finish` belongs to one thread; `abort` and the captures may be used by others."""
+class Overseer(Protocol):
+    """Whoever a run belongs to: what it is told while it runs, and where its orders come from."""
 
-    def __init__(self, runner: Runner, prepared: Prepared, start_key: str) -> None:
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there are orders."""
+
+    def obey(self, run: "Run") -> None:
+        """Give the run the orders that are there. What this raises ends the run."""
+
+    def started(self, pid: int) -> None:
+        """Take note of the first process of a run that takes its time."""
+
+    def output(self, stream: str, offset: int, data: bytes) -> None:
+        """Take what is new of the head of a stream."""
+
+
+class Run:
+    """One started session, on one thread."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        prepared: Prepared,
+        start_key: str,
+        *,
+        overseer: Overseer | None = None,
+        family: Family | None = None,
+    ) -> None:
         self.runner = runner
         self.prepared = prepared
         self.id = prepared.assignment.id
@@ -62,50 +89,41 @@ class Run:
         #: A sentence about why the host ended it.
         self._ended_why = ""
         self._rung = Rung.NONE
-        self._tree = Tree(self.id)
+        self._family = family or Family()
         self._has_ended = False
         self._deadline = self.began + prepared.assignment.timeout_seconds
-        self._order: tuple[Reason, float] | None = None
         self._poll = select.poll()
         #: What to do when a descriptor has something to say.
         self._watched: dict[int, Callable[[], None]] = {}
         self._streams: dict[int, Capture] = {}
         self._outputs: tuple[int, ...] = ()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._watch(self._wake_read, self._obey)
-        self._closing = threading.Lock()
-        #: Held by whoever sends output of the running command, so that no part is sent twice at once.
-        self.sending = threading.Lock()
-        self.is_finished = False
+        self._overseer = overseer
+        self._was_told = False
         try:
+            if overseer is not None:
+                self._watch(overseer.fileno(), functools.partial(overseer.obey, self))
             self._open_outputs()
             self._advance()
         except BaseException:
             self._close()
             raise
 
-    def created_at(self) -> float:
-        """Return the first process's create time as psutil gives it, 0.0 where there is none."""
-        return create_time(self.pid) if self.pid else 0.0
-
     def abort(self, reason: Reason, grace_seconds: float) -> None:
-        """Ask for the end of this run, from any thread. The first order stands, but a shorter grace is taken."""
-        order = self._order
-        if order is not None:
-            reason, grace_seconds = order[0], min(order[1], grace_seconds)
-        self._order = (reason, grace_seconds)
-        with self._closing:
-            if not self.is_finished:
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._wake_write, b"x")
+        """End this run: TERM if nothing was sent yet, else at most a nearer KILL. The first reason stands."""
+        if self._has_ended:
+            return
+        if self._rung is Rung.NONE:
+            self._ended_by = reason
+            self._send_term(grace_seconds)
+        elif self._rung is Rung.TERM:
+            self._deadline = min(self._deadline, self.runner.clock() + grace_seconds)
 
-    def finish(self, *, on_second: Callable[["Run"], None] | None = None) -> protocol.ExecutionReport:
-        """Wait for the end and report. `on_second` is called once if the plan still runs after a second."""
+    def finish(self) -> protocol.ExecutionReport:
+        """Wait for the end and report."""
         try:
-            self._attend(on_second)
+            self._attend()
             left_behind = self._sweep()
-            with self.sending:
-                return self._report(left_behind)
+            return self._report(left_behind)
         finally:
             self._close()
 
@@ -161,7 +179,6 @@ class Run:
     def _attend_to(self, running: Running) -> None:
         process = running.process
         if process is not None:
-            self._tree.roots.add(process.pid)
             if not self.pid:
                 self.pid = process.pid
             ended = _exit_descriptor(process)
@@ -181,26 +198,42 @@ class Run:
         del self._watched[descriptor]
         self._poll.unregister(descriptor)
 
-    def _attend(self, on_second: Callable[["Run"], None] | None) -> None:
+    def _attend(self) -> None:
         """Return when the plan is over and its pipes are at their end, or the time for that is over."""
         clock = self.runner.clock
-        live_at = self.began + LIVE_AFTER_SECONDS if on_second else math.inf
-        look_at = self.began + limits.LOOK_SECONDS
+        tick_at, look_at = self.began + FIRST_TICK_SECONDS, self.began + limits.LOOK_SECONDS
         while not self._has_ended or self._streams:
             now = clock()
             if now >= self._deadline and not self._escalate(now):
                 return
-            if on_second is not None and now >= live_at:
-                live_at = math.inf
-                on_second(self)
+            if now >= tick_at:
+                tick_at = now + TICK_SECONDS
+                self._tick()
             if now >= look_at:
                 look_at = now + limits.LOOK_SECONDS
                 self._look_at_limits()
-            wait = min(self._deadline, live_at, look_at) - clock()
+            wait = min(self._deadline, tick_at, look_at) - clock()
             for descriptor, _event in self._poll.poll(max(0.0, wait * 1000 + 0.5)):
                 # Another one's turn may have ended this one.
                 if descriptor in self._watched:
                     self._watched[descriptor]()
+
+    def _tick(self) -> None:
+        """Do what is done now and then: tell what is new, and wait for orphans that ended."""
+        self._family.reap(kept=frozenset(process.pid for process in self._living()))
+        overseer = self._overseer
+        if overseer is None:
+            return
+        if self.pid and not self._was_told:
+            self._was_told = True
+            overseer.started(self.pid)
+        if self.runner.clock() - self.began < LIVE_AFTER_SECONDS:
+            return
+        for capture in (self.stdout, self.stderr):
+            data = capture.head_from(capture.told)[:LIVE_BYTES]
+            if data:
+                overseer.output(capture.stream, capture.told, data)
+                capture.told += len(data)
 
     def _take(self, descriptor: int) -> None:
         if not _read(descriptor, self._streams[descriptor]):
@@ -212,8 +245,6 @@ class Run:
         self._unwatch(ended)
         os.close(ended)
         running.end = End.of(running.command.program, process.wait())
-        self.runner.ended(process.pid)
-        self._tree.settle(process.pid, spare=self.runner.others(()))
         self._advance()
 
     def _write(self, running: Running, writer: Writer, descriptor: int) -> None:
@@ -224,29 +255,16 @@ class Run:
 
     # Ending it
 
-    def _obey(self) -> None:
-        """Act on an order to abort: TERM if nothing was sent yet, else at most a nearer KILL."""
-        os.read(self._wake_read, 64)
-        if self._order is None or self._has_ended:
-            return
-        reason, grace = self._order
-        if self._rung is Rung.NONE:
-            self._ended_by = reason
-            self._send_term(grace)
-        elif self._rung is Rung.TERM:
-            self._deadline = min(self._deadline, self.runner.clock() + grace)
-
     def _look_at_limits(self) -> None:
-        """End it at once where its tree takes more than it may."""
-        found = limits.excess(self.runner.limits, self._tree.roots)
-        if found is not None and self._order is None:
+        """End it at once where its processes take more than they may."""
+        found = limits.excess(self.runner.limits, self._family.living())
+        if found is not None and self._rung is Rung.NONE and not self._has_ended:
             reason, self._ended_why = found
             self.abort(reason, 0)
 
     def _send_term(self, grace: float) -> None:
         self._rung = Rung.TERM
-        self._tree.look()
-        self._tree.terminate()
+        self._family.terminate()
         self._deadline = self.runner.clock() + grace
 
     def _escalate(self, now: float) -> bool:
@@ -258,11 +276,8 @@ class Run:
             self._send_term(self.runner.grace_seconds)
         elif self._rung is Rung.TERM:
             self._rung = Rung.KILL
-            self._tree.look()
-            for process in self._living():
-                process.kill()
-            # Those in sessions of their own may hold the pipes; waiting for them would take the whole drain.
-            self._tree.sweep(spare=self.runner.others(self._tree.roots))
+            # Those in sessions of their own too: they may hold the pipes.
+            self._family.kill()
             self._deadline = now + KILL_SECONDS
         else:
             return False
@@ -274,15 +289,15 @@ class Run:
 
     def _sweep(self) -> tuple[int, ...]:
         """End what the plan left. Returns the pids that are still there."""
-        unkillable = tuple(process.pid for process in self._living())
-        left_behind: tuple[int, ...] = ()
-        if self._tree.roots:
-            left_behind = self._tree.sweep(spare=self.runner.others(self._tree.roots))
-            for descriptor, capture in self._streams.items():
-                _drain(descriptor, capture)
-        if unkillable:
+        if self._family.is_gone():
+            return ()
+        unkillable = {process.pid for process in self._living()}
+        left_behind = self._family.sweep()
+        for descriptor, capture in self._streams.items():
+            _drain(descriptor, capture)
+        if unkillable := unkillable.intersection(left_behind):
             self._end = End(0, Reason.EXIT, f"Process {', '.join(map(str, unkillable))} could not be killed.")
-        return (*unkillable, *left_behind)
+        return left_behind
 
     def _close_outputs(self) -> None:
         for descriptor in self._outputs:
@@ -296,11 +311,8 @@ class Run:
             for writer in running.writers:
                 self._watched.pop(writer.descriptor, None)
                 writer.close()
-        with self._closing, self.sending:
-            self.is_finished = True
-            self._watched.pop(self._wake_read)
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+        if self._overseer is not None:
+            self._watched.pop(self._overseer.fileno(), None)
         for descriptor in self._watched:
             os.close(descriptor)
         self._watched.clear()

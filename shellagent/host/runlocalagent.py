@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +14,23 @@ from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr
 from shellagent.host.capabilities import Account, find_account
 from shellagent.host.client import Client, product_version
 from shellagent.host.environment import is_within, search_path
-from shellagent.host.errors import StateError
-from shellagent.host.journal import Journal, Spool
+from shellagent.host.errors import AlreadyRunningError, StateError
+from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
 from shellagent.host.process import Process
-from shellagent.host.runner import Runner
+from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.sandbox import Sandbox
 from shellagent.host.sessions import Sessions
+from shellagent.host.settings import Settings
 from shellagent.host.slots import Slots, temporary_folder
 from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key
+from shellagent.host.zygote import Zygote
 
 PROGRAM = "runlocalagent"
 DEFAULT_CONCURRENCY = 2
 MOST_CONCURRENCY = 256
+#: More than a zygote gives them.
+SUPERVISORS_END_SECONDS = 20.0
 
 DESCRIPTION = """\
 Run the local agent in the foreground: it polls the server, runs what governance has decided may run on this machine,
@@ -83,7 +88,8 @@ def _concurrency(text: str) -> int:
 def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
     state = state_folder(options)
     state.create()
-    state.lock()
+    _lock(state)
+    zygote = Zygote.start(kept=(state.lock_descriptor,))
     try:
         enrolment = state.enrolment()
         url = server_url(options, enrolment)
@@ -91,17 +97,17 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         scratch = facts.scratch_folder(options.scratch)
         _make_scratch(scratch, facts.protected_paths(state))
         if is_own_process:
-            tree.adopt_orphans()
             tree.hide_memory()
             limits.Limits().hold_from_birth()
         background.note_own_process(state, url)
         account = find_account(options.run_as) if options.run_as else None
         if account is not None:
             os.chown(scratch, account.uid, account.gid)
+        client = Client(url, key)
         loop = build_loop(
-            state, enrolment, Client(url, key), scratch=scratch, concurrency=options.concurrency, account=account
+            state, enrolment, client, zygote, scratch=scratch, concurrency=options.concurrency, account=account
         )
-        missing = loop.sessions.runner.sandbox.missing
+        missing = loop.sessions.settings.sandbox().missing
         if options.require_sandbox and missing:
             names = ", ".join(missing)
             raise StateError(f"This machine lacks {names}. docs/reference/protections.md says what each needs.")
@@ -112,14 +118,30 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         process = Process(loop)
         return process.run_once() if options.once else process.run()
     finally:
+        zygote.close()
         background.forget_own_process(state)
         state.unlock()
+
+
+def _lock(state: StateFolder) -> None:
+    """Hold the state folder; where a local agent died, its supervisors first end what they run."""
+    deadline = time.monotonic() + SUPERVISORS_END_SECONDS
+    while True:
+        try:
+            state.lock()
+        except AlreadyRunningError:
+            if not background.has_died(state) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def build_loop(
     state: StateFolder,
     enrolment: Enrolment,
     client: Client,
+    zygote: Zygote,
     *,
     scratch: Path,
     concurrency: int,
@@ -134,24 +156,26 @@ def build_loop(
     sandbox = Sandbox(tool_roots=enrolment.path, account=account)
     sandbox.probe(state.path)
     known = facts.host_facts(state, scratch)
-    runner = Runner(
-        host_id=enrolment.host_id,
-        scratch=str(scratch),
-        user=account.name if account else known.user,
-        sandbox=sandbox,
-        protected=known.protected,
-        home=known.home,
-        path=search_path(enrolment.path),
-    )
     boot = boot_id()
     sessions = Sessions(
         connect=client.another,
-        runner=runner,
+        zygote=zygote,
+        settings=Settings(
+            scratch=str(scratch),
+            user=account.name if account else known.user,
+            run_as=account.name if account else "",
+            home=known.home,
+            protected=known.protected,
+            path=search_path(enrolment.path),
+            tool_roots=sandbox.tool_roots,
+            protections=sandbox.protections,
+            grace_seconds=GRACE_SECONDS,
+        ),
         journal=Journal(state.journal, boot),
-        spool=Spool(state.spool),
         slots=slots,
         instance_id=state.instance_id(),
         boot_id=boot,
+        host_id=enrolment.host_id,
         say=console.say,
         draining=threading.Event(),
     )
@@ -171,14 +195,14 @@ def _make_scratch(scratch: Path, protected: Sequence[str]) -> None:
 
 
 def _warn(loop: Loop, *, is_root: bool) -> None:
-    sandbox = loop.sessions.runner.sandbox
+    sandbox = loop.sessions.settings.sandbox()
     lines = [
         f"Atom Local Agent {loop.version}, protocol {protocol.VERSION}: {loop.facts.hostname} for {loop.client.url}",
         "WARNING: it runs commands of AI agents on this machine, with access to this machine's files.",
         "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
         "All of it is audited on the server.",
         f"protections: {', '.join(sandbox.protections) or 'NONE. No sandbox works on this machine'}",
-        f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.sessions.runner.scratch}",
+        f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.facts.scratch}",
     ]
     if sandbox.missing:
         missing = ", ".join(sandbox.missing)

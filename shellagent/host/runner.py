@@ -1,12 +1,11 @@
 """What all runs of a host share: checking an assignment against this host, and starting its program."""
 
-import contextlib
+import functools
 import logging
 import os
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,12 +35,14 @@ from shellagent.protocol import Assignment, Reason
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 10.0
-OOM_SCORE: Final = b"500"
 MOST_COMMANDS: Final = 32
 #: What a decision may demand of this host; anything else is refused.
 OBLIGATIONS: Final = frozenset(
     (OBLIGATION_SANDBOX, OBLIGATION_NETWORK, OBLIGATION_READ_ONLY, OBLIGATION_DAEMON, OBLIGATION_GIT_HARDENED)
 )
+
+#: Read once, before the supervisors are forked that share it.
+shipped_protection = functools.cache(load_protection)
 
 Spawner = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -72,15 +73,12 @@ class Runner:
     protected: tuple[str, ...] = ()
     #: What `~` and `$HOME` stand for, as this host reports it; a program's own HOME is the scratch folder.
     home: str = field(default_factory=lambda: os.path.expanduser("~"))
-    protection: Protection = field(default_factory=load_protection)
+    protection: Protection = field(default_factory=shipped_protection)
     limits: Limits = field(default_factory=Limits)
     path: tuple[str, ...] = field(default_factory=environment.search_path)
     grace_seconds: float = GRACE_SECONDS
     clock: Callable[[], float] = time.monotonic
     spawn: Spawner = subprocess.Popen
-    #: The processes that this runner has started and not yet waited for.
-    roots: set[int] = field(default_factory=set, init=False)
-    _spawning: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -150,37 +148,18 @@ class Runner:
     ) -> "subprocess.Popen[bytes]":
         """Start a program with `files` as its 0, 1 and 2. Raises OSError where the system cannot."""
         folder = prepared.place.folder
-        # Held so that nobody who looks for orphans takes a new child for one before it is listed here.
-        with self._spawning:
-            process = self.spawn(
-                argv,
-                executable=program,
-                cwd=f"/proc/self/fd/{folder.descriptor}" if _HAS_PROC else folder.real,
-                env=env,
-                stdin=files[0],
-                stdout=files[1],
-                stderr=files[2],
-                close_fds=True,
-                start_new_session=True,
-                umask=0o077,
-            )
-            self.roots.add(process.pid)
-        return process
-
-    def offer_to_oom_killer(self, pid: int) -> None:
-        """Let the kernel take this process before the local agent's own. A confined thread could not write this."""
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
-            file.write(OOM_SCORE)
-
-    def ended(self, pid: int) -> None:
-        """Forget a root that was waited for."""
-        with self._spawning:
-            self.roots.discard(pid)
-
-    def others(self, own: Iterable[int]) -> set[int]:
-        """Return the roots of the other runs."""
-        with self._spawning:
-            return self.roots.difference(own)
+        return self.spawn(
+            argv,
+            executable=program,
+            cwd=f"/proc/self/fd/{folder.descriptor}" if _HAS_PROC else folder.real,
+            env=env,
+            stdin=files[0],
+            stdout=files[1],
+            stderr=files[2],
+            close_fds=True,
+            start_new_session=True,
+            umask=0o077,
+        )
 
 
 def _words(plan: Plan) -> Iterator[Word]:

@@ -1,25 +1,28 @@
-"""The sessions on this host, from their claim to their result: start, run, spool, deliver, and what a crash left."""
+"""The sessions on this host, from claim to result: prepare, start, hand over, keep, and what a crash left."""
 
+import dataclasses
 import logging
+import selectors
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from shellagent import protocol
 from shellagent.host import console, tree
 from shellagent.host.backoff import Backoff
+from shellagent.host.channel import ClosedError, Message
 from shellagent.host.client import Client
 from shellagent.host.delivery import Delivery
-from shellagent.host.errors import CallError, ConflictError, RefusedError, UnavailableError
-from shellagent.host.journal import Entry, Journal, Spool, report_without_run
+from shellagent.host.errors import CallError, ConflictError, UnavailableError
+from shellagent.host.journal import Entry, Journal, report_without_run
 from shellagent.host.live import LiveOutput
-from shellagent.host.run import Run
-from shellagent.host.runner import GRACE_SECONDS, Prepared, Runner
+from shellagent.host.runner import GRACE_SECONDS
+from shellagent.host.settings import Settings
 from shellagent.host.slots import Slot, Slots
+from shellagent.host.zygote import Burial, Supervisor, Zygote
 from shellagent.protocol import Assignment, ExecutionReport, GrantStatus, Reason, RunOutcome
 
 logger = logging.getLogger(__name__)
@@ -28,27 +31,53 @@ logger = logging.getLogger(__name__)
 START_SECONDS: Final = 60.0
 
 
-@dataclass(slots=True)
-class _Claimed:
-    """A session between its claim and its start."""
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """A session from its claim to its result."""
 
     assignment: Assignment
     slot: Slot
-    start_key: str
-    prepared: Prepared
+    start_key: str = field(default_factory=lambda: str(uuid.uuid4()))
+    #: Its command, for a line in the log.
+    shown: str = ""
+    is_running: bool = False
+    order: tuple[Reason, float] | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the session's id."""
+        return self.assignment.id
+
+    @property
+    def entry(self) -> Entry:
+        """Return what the journal says of it."""
+        return Entry(self.assignment.id, self.start_key, self.assignment.digest)
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Return its supervisor. Raises ClosedError where it has none."""
+        if self.slot.supervisor is None:
+            raise ClosedError
+        return self.slot.supervisor
 
 
 @dataclass
 class Sessions:
-    """All sessions of one host process. Each that is granted runs on a thread of the pool."""
+    """All sessions of one host process.
+
+    One thread claims and calls `begin`; another calls `attend` in a loop and takes what supervisors tell. Results are
+    sent on a thread of their own, so that a server that is slow to answer delays neither.
+    """
 
     connect: Callable[[], Client]
-    runner: Runner
+    zygote: Zygote
+    #: What supervisors are told of this host.
+    settings: Settings
     journal: Journal
-    spool: Spool
     slots: Slots
     instance_id: str
     boot_id: str
+    host_id: str
     say: Callable[[str], None]
     #: Set once the process is to end: a start without an answer is not asked for again.
     draining: threading.Event
@@ -56,38 +85,41 @@ class Sessions:
     #: Ends what is left of a session; takes its id, and the pid and create time of its root or zeros.
     end_survivors: Callable[[str, int, float], tuple[int, ...]] = tree.end_survivors
     is_closing: bool = field(default=False, init=False)
-    runs: dict[str, Run] = field(default_factory=dict, init=False)
+    #: Whether no supervisor can be made any more.
+    is_broken: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.delivery = Delivery(self.connect(), self.spool, self.instance_id, self.clock)
         self._live = LiveOutput(self.connect)
-        self._pool = ThreadPoolExecutor(max_workers=self.slots.count + 2, thread_name_prefix="session")
-        self._claimed: dict[str, Slot] = {}
-        self._orders: dict[str, tuple[Reason, float]] = {}
+        self.delivery = Delivery(self.connect(), self.journal, self.instance_id, self._live.settle, self.clock)
+        self._claimed: dict[str, Claimed] = {}
         self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._to_deliver = threading.Event()
+        self._deliverer: threading.Thread | None = None
+        self._later: list[threading.Thread] = []
+
+    # From outside
 
     def recover(self) -> int:
         """Report what an earlier process left running as lost, after ending it. Returns how many there were."""
-        self.spool.load()
-        finished, count = self.spool.ids(), 0
+        self.journal.load()
+        reports = []
         for entry in self.journal.entries():
-            if entry.id not in finished:
-                began = entry.create_time if entry.boot_id == self.boot_id else 0.0
-                left = self.end_survivors(entry.id, entry.pid if began else 0, began)
-                detail = "The local agent ended while this session was starting or running; it was not run again."
-                if left:
-                    detail += f" Processes still there: {', '.join(map(str, left))}."
-                self.spool.add(
-                    report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)
-                )
-                count += 1
-            self.journal.end(entry.id)
-        return count
+            began = entry.create_time if entry.boot_id == self.boot_id else 0.0
+            left = self.end_survivors(entry.id, entry.pid if began else 0, began)
+            detail = "The local agent ended while this session was starting or running; it was not run again."
+            if left:
+                detail += f" Processes still there: {', '.join(map(str, left))}."
+            reports.append(_lost(entry, detail))
+        if reports:
+            self.journal.add(reports)
+        self.deliver()
+        return len(reports)
 
     def running_ids(self) -> tuple[str, ...]:
         """Return the sessions whose leases are to be kept: claimed, running, or with a result not yet taken."""
         with self._lock:
-            return tuple(dict.fromkeys((*self._claimed, *self.spool.ids())))
+            return tuple(dict.fromkeys((*self._claimed, *self.journal.ids())))
 
     def running_sessions(self) -> tuple[str, ...]:
         """Return the sessions that are claimed or running."""
@@ -99,60 +131,71 @@ class Sessions:
         return not self._claimed
 
     def deliver(self) -> None:
-        """Send results that are due, on another thread. To be called now and then."""
-        if self.delivery.is_due():
-            self._pool.submit(self._guarded, self.delivery.flush)
+        """Have results sent that wait."""
+        if self._deliverer is None and self.journal.depth:
+            self._deliverer = threading.Thread(target=self._deliver, name="delivery", daemon=True)
+            self._deliverer.start()
+        self._to_deliver.set()
 
     def close(self) -> None:
-        """Wait for the threads, send what is left to send, and remove the temporary folders."""
-        self._pool.shutdown(wait=True)
+        """Wait for the threads, send what is left to send, and end the supervisors."""
+        self.is_closing = True
+        self._to_deliver.set()
+        for thread in (self._deliverer, *self._later):
+            if thread is not None:
+                thread.join()
         self.delivery.flush()
         self.delivery.client.close()
+        for slot in self.slots.all:
+            if slot.supervisor is not None:
+                self._end(slot)
+        self._selector.close()
+        self.journal.close()
         self.slots.remove()
 
     def abort_all(self, reason: Reason, grace_seconds: float = GRACE_SECONDS) -> None:
         """Stop every session."""
-        with self._lock:
-            ids = list(self._claimed)
-        for session_id in ids:
+        for session_id in self.running_sessions():
             self.abort(session_id, reason, grace_seconds)
 
     def abort(self, session_id: str, reason: Reason, grace_seconds: float) -> None:
         """Stop one session if it is here; the same order may be given again."""
         with self._lock:
-            if session_id not in self._claimed:
+            claimed = self._claimed.get(session_id)
+            if claimed is None:
                 return
-            is_new = session_id not in self._orders
-            self._orders[session_id] = (reason, grace_seconds)
-            run = self.runs.get(session_id)
-        if run is not None:
-            run.abort(reason, grace_seconds)
+            is_new = claimed.order is None
+            claimed.order = (reason, grace_seconds)
+            is_running = claimed.is_running
+        if is_running:
+            self._send_order(claimed)
         if is_new:
             self.say(f"stopping {session_id}: {reason}")
 
+    # The claiming thread
+
     def begin(self, client: Client, assignments: Sequence[Assignment], slots: Sequence[Slot]) -> None:
-        """Ask for the start of everything that was claimed in one call, and hand each that is granted to a thread.
+        """Have everything that was claimed in one call looked at, ask for the start, and hand over what is granted.
 
         Raises CallError where the server refuses; where it cannot be reached, that is tried again on another thread.
         """
         free = list(slots)
-        ready = []
+        taken = []
         for assignment in assignments:
             with self._lock:
-                is_known = assignment.id in self._claimed or assignment.id in self.spool.ids()
+                is_known = assignment.id in self._claimed or assignment.id in self.journal.ids()
                 if is_known or not free or self.is_closing:
                     # A session that is never started goes back to the queue when its lease is over.
                     continue
-                slot = free.pop()
-                self._claimed[assignment.id] = slot
-            claimed = self._prepare(assignment, slot)
-            if claimed is not None:
-                ready.append(claimed)
+                claimed = self._claimed[assignment.id] = Claimed(assignment, free.pop())
+            if self._send_to_prepare(claimed):
+                taken.append(claimed)
         self.slots.give_back(*free)
+        ready = [claimed for claimed in taken if self._is_prepared(claimed)]
         if not ready:
             return
         try:
-            self.journal.begin(Entry(item.assignment.id, item.start_key, item.assignment.digest) for item in ready)
+            self.journal.begin(claimed.entry for claimed in ready)
         except OSError as error:
             logger.error("The journal cannot be written, so nothing is started: %s", error)
             self._give_up(ready)
@@ -161,34 +204,63 @@ class Sessions:
             answer = self._ask_start(ready, client)
         except UnavailableError:
             # Others must not wait while this is tried again.
-            self._pool.submit(self._guarded, self._begin_later, ready)
+            self._later = [thread for thread in self._later if thread.is_alive()]
+            self._later.append(threading.Thread(target=self._begin_later, args=(ready,), name="start", daemon=True))
+            self._later[-1].start()
         except BaseException:
             self._give_up(ready)
             raise
         else:
             self._started(ready, answer)
 
-    def _prepare(self, assignment: Assignment, slot: Slot) -> _Claimed | None:
-        try:
-            prepared = self.runner.prepare(assignment, slot.temporary)
-        except (RefusedError, OSError, ValueError) as error:
-            reason = Reason(error.reason) if isinstance(error, RefusedError) else Reason.HOST_CEILING
-            entry = Entry(assignment.id, "", assignment.digest)
-            report = report_without_run(entry, outcome=RunOutcome.REFUSED, reason=reason, detail=str(error))
-            self.say(f"refused {assignment.id}: {error}")
-            self._pool.submit(self._guarded, self._finish, assignment.id, slot, report)
-            return None
-        return _Claimed(assignment, slot, str(uuid.uuid4()), prepared)
+    def _send_to_prepare(self, claimed: Claimed) -> bool:
+        message = {"prepare": protocol.encode(claimed.assignment), "host_id": self.host_id}
+        for _ in range(2):
+            try:
+                if claimed.slot.supervisor is None:
+                    claimed.slot.supervisor = self._make(claimed.slot)
+                claimed.supervisor.channel.send(message)
+            except ClosedError:
+                # It died while it had nothing to do.
+                self._end(claimed.slot)
+            else:
+                return True
+        self._forget(claimed)
+        return False
 
-    def _ask_start(self, ready: Sequence[_Claimed], client: Client) -> protocol.StartAnswer:
-        starts = tuple(protocol.Start(item.assignment.id, item.start_key, item.assignment.digest) for item in ready)
+    def _is_prepared(self, claimed: Claimed) -> bool:
+        """Take the supervisor's answer; what it refuses is reported."""
+        try:
+            message = claimed.supervisor.channel.receive()
+        except ClosedError:
+            burial = self._end(claimed.slot)
+            self.say(f"not started {claimed.id}: its supervisor {burial.cause()}")
+            self._forget(claimed)
+            return False
+        if "ready" in message:
+            claimed.shown = message["ready"]
+            return True
+        detail = message["detail"]
+        self.say(f"refused {claimed.id}: {detail}")
+        report = report_without_run(
+            claimed.entry,
+            outcome=RunOutcome.REFUSED,
+            reason=Reason(message["refused"]),
+            detail=detail,
+            start_key="",
+        )
+        self._finish([(claimed, report)])
+        return False
+
+    def _ask_start(self, ready: Sequence[Claimed], client: Client) -> protocol.StartAnswer:
+        starts = tuple(protocol.Start(item.id, item.start_key, item.assignment.digest) for item in ready)
         try:
             return client.start(protocol.StartRequest(protocol.VERSION, self.instance_id, starts))
         except ConflictError as error:
             logger.error("The server refuses the start: %s", error)
             return protocol.StartAnswer(protocol.VERSION, ())
 
-    def _begin_later(self, ready: Sequence[_Claimed]) -> None:
+    def _begin_later(self, ready: Sequence[Claimed]) -> None:
         """Ask again, with the same start keys, until there is an answer or the lease is surely over."""
         client, backoff, deadline = self.connect(), Backoff(), self.clock() + START_SECONDS
         try:
@@ -203,80 +275,161 @@ class Sessions:
             logger.error("The start was refused: %s", error)
         finally:
             client.close()
-        for item in ready:
-            item.prepared.close()
-            detail = "The answer to the start never arrived; the command did not run."
-            entry = Entry(item.assignment.id, item.start_key, item.assignment.digest)
-            report = report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)
-            self._finish(item.assignment.id, item.slot, report)
+        detail = "The answer to the start never arrived; the command did not run."
+        for claimed in ready:
+            self._drop(claimed)
+        self._finish([(claimed, _lost(claimed.entry, detail)) for claimed in ready])
 
-    def _started(self, ready: Sequence[_Claimed], answer: protocol.StartAnswer) -> None:
+    def _started(self, ready: Sequence[Claimed], answer: protocol.StartAnswer) -> None:
         granted = {grant.id for grant in answer.grants if grant.status is GrantStatus.GRANTED}
         details = {grant.id: grant.detail or str(grant.status) for grant in answer.grants}
-        not_granted = [item for item in ready if item.assignment.id not in granted]
+        not_granted = [item for item in ready if item.id not in granted]
         for item in not_granted:
-            self.say(f"not started {item.assignment.id}: {details.get(item.assignment.id, 'no grant')}")
+            self.say(f"not started {item.id}: {details.get(item.id, 'no grant')}")
         self._give_up(not_granted)
         for item in ready:
-            if item.assignment.id in granted:
-                self._pool.submit(self._guarded, self._run, item)
+            if item.id in granted:
+                self._hand_over(item)
 
-    def _give_up(self, items: Sequence[_Claimed]) -> None:
-        for item in items:
-            item.prepared.close()
-            self.journal.end(item.assignment.id)
-            self._forget(item.assignment.id, item.slot, may_be_in_use=False)
-
-    def _run(self, item: _Claimed) -> None:
-        entry = Entry(item.assignment.id, item.start_key, item.assignment.digest)
+    def _hand_over(self, claimed: Claimed) -> None:
         with self._lock:
-            order = self._orders.get(entry.id)
+            order = claimed.order
+            claimed.is_running = order is None
         if order is not None:
-            item.prepared.close()
+            self._drop(claimed)
             detail = "It was stopped before its program was started."
-            report = report_without_run(entry, outcome=RunOutcome.ABORTED, reason=order[0], detail=detail)
-        else:
-            try:
-                report = self._run_to_end(item)
-            except Exception as error:
-                logger.exception("The run of %s met an error of the local agent's own", entry.id)
-                self.end_survivors(entry.id, 0, 0.0)
-                detail = f"The local agent met an error of its own: {type(error).__name__}."
-                report = report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)
-        self._finish(entry.id, item.slot, report)
-
-    def _run_to_end(self, item: _Claimed) -> ExecutionReport:
-        session_id = item.assignment.id
-        self.say(f"run {session_id}: {console.shown_command(item.prepared.plan.source())}")
-        run = Run(self.runner, item.prepared, item.start_key)
-        with self._lock:
-            self.runs[session_id] = run
-            order = self._orders.get(session_id)
-        if order is not None:
-            run.abort(*order)
-        if run.pid:
-            self.journal.started(session_id, run.pid, run.created_at())
-        report = run.finish(on_second=self._live.follow)
-        self.say(f"end {session_id}: {console.shown_end(report)}")
-        return report
-
-    def _finish(self, session_id: str, slot: Slot, report: ExecutionReport) -> None:
-        self.spool.add(report)
-        self.journal.end(session_id)
-        self._forget(session_id, slot, may_be_in_use=bool(report.left_behind))
-        self.delivery.flush()
-
-    def _forget(self, session_id: str, slot: Slot, *, may_be_in_use: bool) -> None:
-        slot.clean(may_be_in_use=may_be_in_use)
-        with self._lock:
-            self._claimed.pop(session_id, None)
-            self.runs.pop(session_id, None)
-            self._orders.pop(session_id, None)
-        self.slots.give_back(slot)
-
-    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run work of the pool; whatever it meets is in the log, because nobody looks at the future."""
+            report = report_without_run(claimed.entry, outcome=RunOutcome.ABORTED, reason=order[0], detail=detail)
+            self._finish([(claimed, report)])
+            return
+        self.say(f"run {claimed.id}: {claimed.shown}")
         try:
-            work(*arguments)
-        except Exception:
-            logger.exception("A thread of the local agent met an error of its own")
+            channel = claimed.supervisor.channel
+            channel.send({"run": claimed.start_key})
+        except ClosedError:
+            self._finish([(claimed, self._lost_with_its_supervisor(claimed))])
+            return
+        # From here on it belongs to the thread that attends.
+        self._selector.register(channel, selectors.EVENT_READ, claimed)
+        if claimed.order is not None:
+            self._send_order(claimed)
+
+    def _give_up(self, items: Sequence[Claimed]) -> None:
+        for claimed in items:
+            self._drop(claimed)
+            self.journal.end(claimed.id)
+            self._forget(claimed)
+
+    # The thread that attends
+
+    def attend(self, timeout_seconds: float | None) -> None:
+        """Take what supervisors tell, waiting for it at most so long. All results that are there are kept together."""
+        finished: list[tuple[Claimed, ExecutionReport]] = []
+        for key, _ in self._selector.select(timeout_seconds):
+            if isinstance(key.data, Claimed):
+                report = self._heard(key.data)
+                if report is not None:
+                    finished.append((key.data, report))
+            else:
+                key.data()
+        if finished:
+            self._finish(finished)
+
+    def watch(self, descriptor: int, do: Callable[[], None]) -> None:
+        """Have `attend` call `do` when a descriptor is readable."""
+        self._selector.register(descriptor, selectors.EVENT_READ, do)
+
+    def _heard(self, claimed: Claimed) -> ExecutionReport | None:
+        """Take messages of a supervisor; returns the report once its session is over."""
+        channel = claimed.supervisor.channel
+        try:
+            for message in channel.take():
+                report = self._understood(claimed, message)
+                if report is not None:
+                    self._selector.unregister(channel)
+                    return report
+        except ClosedError:
+            self._selector.unregister(channel)
+            return self._lost_with_its_supervisor(claimed)
+        return None
+
+    def _understood(self, claimed: Claimed, message: Message) -> ExecutionReport | None:
+        if "report" in message:
+            report = protocol.decode(ExecutionReport, message["report"])
+            self.say(f"end {claimed.id}: {console.shown_end(report)}")
+            return report
+        if "failed" in message:
+            return _lost(claimed.entry, f"The local agent met an error of its own: {message['failed']}.")
+        if "started" in message:
+            self.journal.started(claimed.id, *message["started"])
+        elif "output" in message:
+            segment = protocol.decode(protocol.OutputSegment, message["output"])
+            self._live.take(claimed.id, claimed.start_key, segment)
+        return None
+
+    # Any thread
+
+    def _make(self, slot: Slot) -> Supervisor:
+        try:
+            return self.zygote.supervisor(dataclasses.replace(self.settings, temporary=str(slot.temporary)))
+        except ClosedError:
+            self.is_broken = True
+            raise
+
+    def _end(self, slot: Slot) -> Burial:
+        """End a slot's supervisor and what it left; the slot gets another one when it is needed."""
+        supervisor, slot.supervisor = slot.supervisor, None
+        if supervisor is None:
+            return Burial(0, ())
+        try:
+            return self.zygote.bury(supervisor)
+        except ClosedError:
+            self.is_broken = True
+            supervisor.channel.close()
+            return Burial(0, ())
+
+    def _lost_with_its_supervisor(self, claimed: Claimed) -> ExecutionReport:
+        burial = self._end(claimed.slot)
+        detail = f"The process that watched over this session {burial.cause()}; what it ran was ended with it."
+        if burial.left_behind:
+            detail = f"{detail[:-1]}, but {', '.join(map(str, burial.left_behind))} could not be ended."
+        self.say(f"lost {claimed.id}: {detail}")
+        return _lost(claimed.entry, detail)
+
+    def _send_order(self, claimed: Claimed) -> None:
+        order = claimed.order
+        try:
+            if order is not None:
+                claimed.supervisor.channel.send({"abort": claimed.id, "reason": order[0], "grace_seconds": order[1]})
+        except ClosedError:
+            logger.info("The supervisor of %s is gone", claimed.id)
+
+    def _drop(self, claimed: Claimed) -> None:
+        """Have the supervisor forget what it prepared."""
+        try:
+            claimed.supervisor.channel.send({"drop": claimed.id})
+        except ClosedError:
+            self._end(claimed.slot)
+
+    def _finish(self, finished: Sequence[tuple[Claimed, ExecutionReport]]) -> None:
+        self.journal.add([report for _, report in finished])
+        for claimed, _ in finished:
+            self._forget(claimed)
+        self.deliver()
+
+    def _forget(self, claimed: Claimed) -> None:
+        with self._lock:
+            self._claimed.pop(claimed.id, None)
+        self.slots.give_back(claimed.slot)
+
+    def _deliver(self) -> None:
+        while not self.is_closing:
+            self._to_deliver.wait(self.delivery.due_in())
+            self._to_deliver.clear()
+            try:
+                self.delivery.flush()
+            except Exception:
+                logger.exception("A thread of the local agent met an error of its own")
+
+
+def _lost(entry: Entry, detail: str) -> ExecutionReport:
+    return report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)

@@ -1,7 +1,6 @@
-"""Slots: how many sessions run at once, and the private temporary folder that comes with each."""
+"""Slots: how many sessions run at once, and the supervisor and the temporary folder that come with each."""
 
 import hashlib
-import logging
 import os
 import shutil
 import threading
@@ -9,25 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shellagent.host.state import cache_folder
-
-logger = logging.getLogger(__name__)
+from shellagent.host.zygote import Supervisor
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Room for one session. `temporary` is its TMPDIR, the same folder for each session in turn, emptied between."""
+    """Room for one session. `temporary` is where its TMPDIR is; its supervisor is made when it is first needed."""
 
     temporary: Path
-    generation: int = 0
-
-    def clean(self, *, may_be_in_use: bool) -> None:
-        """Empty the folder. Where that fails, or something may still use it, the next session gets another one."""
-        if not may_be_in_use and _empty(self.temporary):
-            return
-        self.generation += 1
-        base = self.temporary.name.partition(".")[0]
-        self.temporary = self.temporary.with_name(f"{base}.{self.generation}")
-        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    supervisor: Supervisor | None = None
 
 
 @dataclass
@@ -36,6 +25,7 @@ class Slots:
 
     count: int
     folder: Path
+    all: list[Slot] = field(default_factory=list, init=False, repr=False)
     _free: list[Slot] = field(default_factory=list, init=False, repr=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
 
@@ -46,7 +36,9 @@ class Slots:
         for number in range(self.count):
             temporary = self.folder / f"slot-{number}"
             temporary.mkdir(mode=0o700, exist_ok=True)
-            self._free.append(Slot(temporary))
+            self.all.append(Slot(temporary))
+        # The last one given back is taken first, so that a host with little to do has few supervisors.
+        self._free = list(reversed(self.all))
 
     def remove(self) -> None:
         """Remove the folders."""
@@ -83,18 +75,3 @@ class Slots:
 def temporary_folder(state: Path) -> Path:
     """Return where the slots of the local agent with this state folder are: outside it, and of no other agent."""
     return cache_folder() / f"tmp-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
-
-
-def _empty(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            names = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for path, is_folder in names:
-            if is_folder:
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-    except OSError as error:
-        logger.warning("The temporary folder %s could not be emptied: %s", folder, error)
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""The state folder: the one place where the local agent keeps its key, its journal and its spool. Owner-only."""
+"""The state folder: the one place where the local agent keeps its key and its journal. Owner-only."""
 
 import contextlib
 import fcntl
@@ -71,11 +71,7 @@ class StateFolder:
 
     @property
     def journal(self) -> Path:
-        return self.path / "journal"
-
-    @property
-    def spool(self) -> Path:
-        return self.path / "spool"
+        return self.path / "journal.log"
 
     @property
     def log_file(self) -> Path:
@@ -85,12 +81,16 @@ class StateFolder:
     def pid_file(self) -> Path:
         return self.path / "pid.json"
 
+    @property
+    def lock_descriptor(self) -> int:
+        """Return what holds the lock, for processes that are to hold it too."""
+        return self._lock
+
     def create(self) -> None:
-        """Make the folder and its parts, owner-only. Raises StateError where that cannot be done."""
+        """Make the folder, owner-only. Raises StateError where that cannot be done."""
         try:
-            for folder in (self.path, self.journal, self.spool):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.chmod(0o700)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
         except OSError as error:
             raise StateError(
                 f"The state folder {self.path} cannot be made: {error.strerror}. Give --state-dir."
@@ -206,7 +206,7 @@ def read_secret(path: Path, *, missing: str) -> str:
         raise StateError(f"{path} cannot be read: {error}") from error
 
 
-def write_durably(path: Path, content: bytes, *, sync_folder: bool = True) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write a file, owner-only, so that after a power cut it is there whole or not at all. Raises OSError."""
     partial = path.with_name(f".{path.name}.partial")
     descriptor = os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -218,8 +218,7 @@ def write_durably(path: Path, content: bytes, *, sync_folder: bool = True) -> No
     finally:
         os.close(descriptor)
     partial.rename(path)
-    if sync_folder:
-        sync(path.parent)
+    sync(path.parent)
 
 
 def sync(folder: Path) -> None:

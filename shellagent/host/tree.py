@@ -1,24 +1,20 @@
-"""Ending everything that a command started: its group, its children, and those that moved to a session of their own.
+"""What the kernel can be asked of processes, and ending what is left of a session when nobody watched over it any more.
 
 What is found here is found by looking (psutil, session and group ids, an environment marker), so a program that forks
-faster than it can be looked at, or that hides from all of these marks, is out of reach of this module alone.
+faster than it can be looked at, or that hides from all of these marks, is out of reach of this module alone; a living
+supervisor misses none (`family.py`).
 """
 
 import contextlib
 import ctypes
-import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import psutil
-
-logger = logging.getLogger(__name__)
 
 #: Every process of a session inherits this name, unless it clears its environment.
 MARKER: Final = "ATOM_SESSION_ID"
@@ -26,6 +22,7 @@ SWEEP_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.005
 #: The kernel counts a process's beginning in ticks.
 CLOCK_TICK_SECONDS: Final = 0.02
+OOM_SCORE: Final = b"500"
 PR_SET_DUMPABLE: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -38,6 +35,15 @@ def adopt_orphans() -> bool:
 def hide_memory() -> bool:
     """Keep other processes of this user from reading this one's memory and environment. False: not supported."""
     return _prctl(PR_SET_DUMPABLE, 0)
+
+
+def offer_to_oom_killer() -> None:
+    """Let the kernel take this process and what it starts before others, and hide its memory."""
+    # The file of a process that hides belongs to root.
+    _prctl(PR_SET_DUMPABLE, 1)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(OOM_SCORE)
+    hide_memory()
 
 
 def _prctl(option: int, value: int) -> bool:
@@ -54,86 +60,35 @@ def create_time(pid: int) -> float:
         return 0.0
 
 
-def own_children() -> list[int]:
-    """Return the children of this process's main thread, adopted ones included; empty where that cannot be read."""
-    pid = os.getpid()
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
-
-
 @dataclass
 class Tree:
-    """The processes of one session. Each of its `roots` leads its own group and session."""
+    """The processes of one session, found by looking. A `root` leads its own group and session; 0 stands for none."""
 
     session_id: str
-    roots: set[int] = field(default_factory=set)
-    #: Whether a sweep ends the roots too; otherwise their parent, who must wait for them, does that.
-    includes_roots: bool = False
+    root: int
     _seen: dict[int, psutil.Process] = field(default_factory=dict, init=False, repr=False)
 
-    def look(self) -> None:
-        """Remember who is in the tree now: a child whose parent dies later can then still be found."""
-        for root in self.roots:
-            with contextlib.suppress(psutil.Error):
-                for process in psutil.Process(root).children(recursive=True):
-                    self._seen.setdefault(process.pid, process)
-
-    def remember(self, pids: Iterable[int]) -> None:
-        """Count these processes to the tree."""
-        for pid in pids:
-            with contextlib.suppress(psutil.Error):
-                self._seen.setdefault(pid, psutil.Process(pid))
-
-    def terminate(self) -> None:
-        """Send TERM to the groups."""
-        for root in self.roots:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(root, signal.SIGTERM)
-
-    def settle(self, root: int, *, spare: set[int]) -> None:
-        """Forget a root that was reaped, as its number may soon be a stranger's; unless it left something."""
-        if self._may_have_survivors(root, spare):
-            self.survivors(spare=spare)
-        else:
-            self.roots.discard(root)
-
-    def _may_have_survivors(self, root: int, spare: set[int]) -> bool:
-        """Return, cheaply, whether a root that was reaped may have left anything."""
-        if self._seen or not spare.issuperset(own_children()):
-            return True
-        try:
-            os.killpg(root, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    def survivors(self, *, spare: set[int]) -> list[psutil.Process]:
-        """Return the living processes of the session besides its roots. `spare` are never among them."""
-        found = dict(self._seen)
+    def survivors(self) -> list[psutil.Process]:
+        """Return the living processes of the session."""
+        found = {process.pid: process for process in self._seen.values() if process.is_running()}
+        for process in psutil.process_iter():
+            if process.pid not in found and (
+                self._is_kin(process.pid) or marked_session(process.pid) == self.session_id
+            ):
+                found[process.pid] = process
         for process in list(found.values()):
             with contextlib.suppress(psutil.Error):
                 found.update((child.pid, child) for child in process.children(recursive=True))
-        candidates = [pid for pid in psutil.pids() if self._is_kin(pid)]
-        candidates += [pid for pid in own_children() if pid not in found and self._is_marked(pid)]
-        for pid in candidates:
-            if pid not in found:
-                with contextlib.suppress(psutil.Error):
-                    found[pid] = psutil.Process(pid)
-        for pid in (os.getpid(), *spare, *(() if self.includes_roots else self.roots)):
-            found.pop(pid, None)
+        found.pop(os.getpid(), None)
         self._seen = {pid: process for pid, process in found.items() if _is_alive(process)}
         return list(self._seen.values())
 
-    def sweep(self, *, spare: set[int]) -> tuple[int, ...]:
+    def sweep(self) -> tuple[int, ...]:
         """KILL until two looks in a row find nothing, for at most 5 s. Returns the pids that are still there."""
         deadline = time.monotonic() + SWEEP_SECONDS
         clean_looks = 0
         while clean_looks < 2:
-            alive = self.survivors(spare=spare)
+            alive = self.survivors()
             clean_looks = 0 if alive else clean_looks + 1
             for process in alive:
                 with contextlib.suppress(psutil.Error):
@@ -145,12 +100,9 @@ class Tree:
 
     def _is_kin(self, pid: int) -> bool:
         try:
-            return os.getsid(pid) in self.roots or os.getpgid(pid) in self.roots
+            return self.root > 0 and self.root in (pid, os.getsid(pid), os.getpgid(pid))
         except OSError:
             return False
-
-    def _is_marked(self, pid: int) -> bool:
-        return marked_session(pid) == self.session_id
 
 
 def marked_session(pid: int) -> str:
@@ -186,6 +138,4 @@ def end_survivors(session_id: str, pid: int, began: float) -> tuple[int, ...]:
     """
     now_there = create_time(pid) if pid else 0.0
     is_stranger = now_there > 0 and abs(now_there - began) > CLOCK_TICK_SECONDS
-    tree = Tree(session_id, set() if is_stranger or not pid else {pid}, includes_roots=True)
-    tree.remember(process.pid for process in psutil.process_iter() if marked_session(process.pid) == session_id)
-    return tree.sweep(spare=set())
+    return Tree(session_id, 0 if is_stranger else pid).sweep()

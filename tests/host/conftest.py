@@ -1,21 +1,35 @@
 """Fixtures of a host without a database: a stub server, a state folder, a probed sandbox and a loop over them."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from shellagent.host import facts
+from shellagent.host import facts, tree
 from shellagent.host.client import Client
-from shellagent.host.journal import Journal, Spool
+from shellagent.host.environment import search_path
+from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
 from shellagent.host.runner import Runner
 from shellagent.host.sandbox import Sandbox
 from shellagent.host.sessions import Sessions
+from shellagent.host.settings import Settings
 from shellagent.host.slots import Slots
 from shellagent.host.state import StateFolder
+from shellagent.host.zygote import Zygote
 from tests.host.server import HOST_ID, KEY, StubServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zygote() -> Iterator[Zygote]:
+    """The zygote, forked before any test starts a thread."""
+    made = Zygote.start()
+    # Runs inside a test's own process find their orphans as a supervisor does.
+    tree.adopt_orphans()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -68,11 +82,22 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def make_loop(
-    server: StubServer, state: StateFolder, runner: Runner, said: list[str], tmp_path: Path
+def make_loop(  # noqa: PLR0917 - fixtures are passed by name
+    server: StubServer,
+    state: StateFolder,
+    scratch: Path,
+    zygote: Zygote,
+    probed: Sandbox,
+    said: list[str],
+    tmp_path: Path,
 ) -> Iterator[Callable[..., Loop]]:
     """Return a maker of loops on the stub server; a second one is the same host after a restart."""
     made: list[Loop] = []
+    attending: list[threading.Thread] = []
+
+    def attend(sessions: Sessions) -> None:
+        while not sessions.is_closing:
+            sessions.attend(0.02)
 
     def make(*, slots: int = 2, key: str = KEY) -> Loop:
         client = Client(server.url, key)
@@ -80,23 +105,42 @@ def make_loop(
         room.create()
         sessions = Sessions(
             connect=client.another,
-            runner=runner,
+            zygote=zygote,
+            settings=Settings(
+                scratch=str(scratch),
+                user=facts.user_name(),
+                home=str(Path.home()),
+                protected=(str(state.path),),
+                path=search_path(),
+                tool_roots=(),
+                protections=probed.protections,
+                grace_seconds=0.3,
+            ),
             journal=Journal(state.journal, "boot"),
-            spool=Spool(state.spool),
             slots=room,
             instance_id=state.instance_id(),
             boot_id="boot",
+            host_id=HOST_ID,
             say=said.append,
             draining=threading.Event(),
         )
+        thread = threading.Thread(target=attend, args=(sessions,), daemon=True)
+        thread.start()
+        attending.append(thread)
         loop = Loop(client=client, sessions=sessions, facts=facts.host_facts(state, tmp_path / "scratch"), version="0")
         made.append(loop)
         return loop
 
     yield make
-    for loop in made:
-        loop.sessions.draining.set()
-        loop.sessions.abort_all(reason="agent_stop", grace_seconds=0)  # type: ignore[arg-type]
-        loop.close()
+    for loop, thread in zip(made, attending, strict=True):
+        sessions = loop.sessions
+        sessions.draining.set()
+        sessions.abort_all(reason="agent_stop", grace_seconds=0)  # type: ignore[arg-type]
+        deadline = time.monotonic() + 5
+        while not sessions.is_idle() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        sessions.is_closing = True
+        thread.join()
         # A delivery that still waits for its backoff would otherwise meet the closed server of another test.
-        loop.sessions.spool.acknowledge(loop.sessions.spool.next(10_000, now=float("inf")))
+        sessions.journal.acknowledge(sessions.journal.next(10_000, now=float("inf")))
+        loop.close()

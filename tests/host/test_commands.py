@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from shellagent.host import localagent, runlocalagent
+from shellagent.host.journal import Entry, Journal, report_without_run
 from shellagent.host.state import Enrolment, StateFolder
+from shellagent.protocol import Reason, RunOutcome
 from tests.host.server import HOST_ID, KEY, StubServer, assignment
 
 MANAGE = str(Path(__file__).resolve().parent.parent.parent / "manage.py")
@@ -206,7 +208,8 @@ def test_start_says_why_it_could_not(command: Command, tmp_path: Path) -> None:
 
 
 def test_status_works_with_the_server_down(enrolled: StateFolder, command: Command) -> None:
-    (enrolled.spool / "1-a.json").write_text("{}")
+    lost = report_without_run(Entry("a", "k", "d"), outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail="")
+    Journal(enrolled.journal).add([lost])
     shown = json.loads(command("localagent", "status", "--json", "--backend-url", "http://127.0.0.1:9").stdout)
     assert shown["server"].startswith("down")
     assert shown["spool"] == 1

@@ -1,6 +1,5 @@
 """The loop against a real HTTP server that loses answers, orders cancels, and refuses."""
 
-import json
 import subprocess
 import threading
 import time
@@ -11,7 +10,7 @@ import psutil
 import pytest
 
 from shellagent.host.errors import ConflictError, UnauthorisedError, UnavailableError
-from shellagent.host.journal import Entry, Journal
+from shellagent.host.journal import Entry, Journal, outstanding
 from shellagent.host.loop import Loop
 from shellagent.host.state import StateFolder
 from shellagent.host.tree import MARKER
@@ -40,10 +39,9 @@ def test_a_session_runs_once_and_its_result_arrives(
     assert record["start_key"] == server.started[wanted.id]
     assert bytes(server.output[wanted.id]["stdout"]) == b"hello\n"
     deadline = time.monotonic() + 5
-    while loop.sessions.spool.depth and time.monotonic() < deadline:
+    while loop.sessions.journal.depth and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert list(state.journal.iterdir()) == []
-    assert list(state.spool.iterdir()) == []
+    assert outstanding(state.journal) == (0, 0)
     assert loop.sessions.is_idle()
 
 
@@ -81,10 +79,10 @@ def test_a_lost_record_answer_is_sent_again_the_same(make_loop: MakeLoop, server
     server.result(wanted.id)
     server.wait_for(lambda: server.calls.count("/api/shell/log") >= 1)
     deadline = time.monotonic() + 8
-    while loop.sessions.spool.depth and time.monotonic() < deadline:
+    while loop.sessions.journal.depth and time.monotonic() < deadline:
         loop.sessions.deliver()
         time.sleep(0.02)
-    assert loop.sessions.spool.depth == 0
+    assert loop.sessions.journal.depth == 0
     assert len(server.record_calls) == 2
 
 
@@ -110,7 +108,7 @@ def test_an_answer_without_a_grant_runs_nothing(
     loop.step()
     assert loop.sessions.is_idle()
     assert loop.sessions.slots.free == 2
-    assert list(loop.sessions.journal.folder.iterdir()) == []
+    assert loop.sessions.journal.entries() == []
 
 
 def test_what_the_host_refuses_is_never_started(make_loop: MakeLoop, server: StubServer, tmp_path: Path) -> None:
@@ -183,7 +181,7 @@ def test_stopped_means_polling_without_claiming(make_loop: MakeLoop, server: Stu
 
 def test_a_full_spool_stops_claiming(make_loop: MakeLoop, server: StubServer) -> None:
     loop = connected(make_loop)
-    loop.sessions.spool.limit = 0
+    loop.sessions.journal.limit = 0
     server.submit(assignment("true"))
     assert loop.step(hold_seconds=0) is False
     assert server.polls[-1]["free_slots"] == 0
@@ -194,7 +192,8 @@ def test_a_journal_that_cannot_be_written_starts_nothing(
     make_loop: MakeLoop, server: StubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = connected(make_loop)
-    loop.sessions.journal = Journal(tmp_path / "gone")
+    (tmp_path / "journal.log").mkdir()
+    loop.sessions.journal = Journal(tmp_path / "journal.log")
     server.submit(assignment("true"))
     loop.step()
     assert "/api/host/start" not in server.calls
@@ -270,7 +269,7 @@ def test_a_crashed_run_is_ended_and_reported_as_lost(
         loop.sessions.deliver()
         record = server.result(session_id)
         assert (record["outcome"], record["reason"], record["start_key"]) == ("lost", "agent_restart", "k1")
-        assert list(state.journal.iterdir()) == []
+        server.wait_for(lambda: outstanding(state.journal) == (0, 0))
         assert make_loop().sessions.recover() == 0
         assert server.started == {}
     finally:
@@ -287,11 +286,9 @@ def test_a_result_in_the_spool_is_no_crash(make_loop: MakeLoop, server: StubServ
     server.submit(wanted)
     loop.step()
     server.wait_for(lambda: "/api/shell/log" in server.calls)
-    # The process dies after the result was spooled, with the journal entry still there.
-    Journal(state.journal, "boot").begin([Entry(wanted.id, "k", wanted.digest)])
     after = make_loop()
     assert after.sessions.recover() == 0
-    assert after.sessions.spool.ids() == {wanted.id}
+    assert after.sessions.journal.ids() == {wanted.id}
     after.sessions.delivery.flush()
     assert server.result(wanted.id)["outcome"] == "succeeded"
 
@@ -313,8 +310,8 @@ def test_one_result_that_is_turned_away_does_not_hold_up_the_others(
         while not loop.step():
             pass
     server.result(good.id)
-    server.wait_for(lambda: loop.sessions.spool.ids() == {bad.id})
-    assert [json.loads(file.read_text())["id"] for file in state.spool.iterdir()] == [bad.id]
+    server.wait_for(lambda: loop.sessions.journal.ids() == {bad.id})
+    assert outstanding(state.journal) == (0, 1)
 
 
 def test_the_private_temporary_folder_is_empty_for_the_next(make_loop: MakeLoop, server: StubServer) -> None:

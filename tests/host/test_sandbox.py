@@ -119,7 +119,7 @@ def test_without_a_sandbox_the_obligation_is_refused(tmp_path: Path) -> None:
         "cat /proc/self/root{outside}/file",
         "cd {outside} && ls",
         "cat {state}/key",
-        "echo x > {state}/journal/x.json",
+        "echo x > {state}/journal.log",
         "cat /etc/shadow",
         "ls /root/",
         "touch /usr/atom-was-here",
@@ -139,7 +139,7 @@ def test_no_way_out(perform: Perform, tmp_path: Path, outside: Path, runner: Run
     assert "ath_secret" not in output
     assert sorted(item.name for item in outside.iterdir()) == ["file"]
     assert (outside / "file").read_text() == "outside\n"
-    assert list((state / "journal").iterdir()) == []
+    assert [item.name for item in state.iterdir()] == ["key"]
 
 
 def test_what_is_granted_works(perform: Perform, tmp_path: Path) -> None:

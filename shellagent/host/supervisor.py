@@ -1,0 +1,156 @@
+"""A supervisor: a process of one thread that runs one session after another and adopts whatever they leave.
+
+It gets its settings first, then for each session `prepare`, and `run` or `drop`; while one runs, orders to abort it.
+When the local agent is gone, the connection ends, and so does everything here.
+"""
+
+import logging
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shellagent import protocol
+from shellagent.host import console, tree
+from shellagent.host.channel import Channel, ClosedError, Message
+from shellagent.host.errors import RefusedError
+from shellagent.host.family import Family
+from shellagent.host.limits import Limits
+from shellagent.host.run import Run
+from shellagent.host.runner import Prepared, Runner
+from shellagent.host.settings import Settings
+from shellagent.protocol import Assignment, Reason
+
+logger = logging.getLogger(__name__)
+
+
+def supervise(connection: socket.socket) -> NoReturn:
+    """Serve one connection to its end, and end this process."""
+    code = 1
+    try:
+        tree.offer_to_oom_killer()
+        tree.adopt_orphans()
+        Limits().hold_from_birth()
+        channel = Channel(connection)
+        Supervision.of(channel, protocol.decode(Settings, channel.receive())).serve()
+    except ClosedError:
+        code = 0
+    except BaseException:
+        logger.exception("A supervisor met an error of its own")
+    finally:
+        Family(frozenset()).sweep()
+        os._exit(code)
+
+
+class Supervision:
+    """What a supervisor does. It is the overseer of its runs: their orders come over its channel."""
+
+    def __init__(self, channel: Channel, runner: Runner, temporary: Path) -> None:
+        self.channel = channel
+        self.runner = runner
+        self.temporary = temporary
+        self._generation = 0
+        self._family = Family(frozenset())
+
+    @classmethod
+    def of(cls, channel: Channel, settings: Settings) -> "Supervision":
+        """Make one from what `settings` gave."""
+        runner = Runner(
+            host_id="",
+            scratch=settings.scratch,
+            user=settings.user,
+            sandbox=settings.sandbox(),
+            protected=settings.protected,
+            home=settings.home,
+            path=settings.path,
+            grace_seconds=settings.grace_seconds,
+        )
+        return cls(channel, runner, Path(settings.temporary))
+
+    def serve(self) -> NoReturn:
+        """Run one session after another. Raises ClosedError at the end."""
+        while True:
+            message = self.channel.receive()
+            if "prepare" in message:
+                self._session(message)
+
+    def _session(self, message: Message) -> None:
+        try:
+            assignment = protocol.decode(Assignment, message["prepare"])
+            self.runner.host_id = message["host_id"]
+            prepared = self.runner.prepare(assignment, self.temporary)
+        except (RefusedError, OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, RefusedError) else Reason.HOST_CEILING
+            self.channel.send({"refused": reason, "detail": str(error)})
+            return
+        self.channel.send({"ready": console.shown_command(prepared.plan.source())})
+        try:
+            # An order for the session before may still come.
+            while not ("run" in message or "drop" in message):
+                message = self.channel.receive()
+        except ClosedError:
+            prepared.close()
+            raise
+        if "run" in message:
+            self._run(prepared, message["run"])
+        else:
+            prepared.close()
+
+    def _run(self, prepared: Prepared, start_key: str) -> None:
+        try:
+            report = Run(self.runner, prepared, start_key, overseer=self, family=self._family).finish()
+        except ClosedError:
+            raise
+        except Exception as error:
+            logger.exception("The run of %s met an error of the local agent's own", prepared.assignment.id)
+            left = self._family.sweep()
+            self.channel.send({"failed": type(error).__name__, "left_behind": left})
+        else:
+            left = report.left_behind
+            self.channel.send({"report": protocol.encode(report)})
+        self._clean(may_be_in_use=bool(left))
+
+    def _clean(self, *, may_be_in_use: bool) -> None:
+        """Empty the temporary folder. Where that fails, or something may use it, the next session gets another one."""
+        if not may_be_in_use and _empty(self.temporary):
+            return
+        self._generation += 1
+        base = self.temporary.name.partition(".")[0]
+        self.temporary = self.temporary.with_name(f"{base}.{self._generation}")
+        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # What a run says to its overseer
+
+    def fileno(self) -> int:
+        """Return the channel's descriptor."""
+        return self.channel.fileno()
+
+    def obey(self, run: Run) -> None:
+        """Pass orders on. Raises ClosedError where there is nobody left to give any."""
+        for message in self.channel.take():
+            if message.get("abort") == run.id:
+                run.abort(Reason(message["reason"]), float(message["grace_seconds"]))
+
+    def started(self, pid: int) -> None:
+        """Tell the process of a run that takes its time."""
+        self.channel.send({"started": [pid, tree.create_time(pid)]})
+
+    def output(self, stream: str, offset: int, data: bytes) -> None:
+        """Tell output while it comes."""
+        segment: dict[str, Any] = protocol.encode(protocol.OutputSegment.of(stream, offset, data))
+        self.channel.send({"output": segment})
+
+
+def _empty(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+    except OSError as error:
+        logger.warning("The temporary folder %s could not be emptied: %s", folder, error)
+        return False
+    return True
