@@ -48,14 +48,17 @@ def read_code(reading: Reading) -> None:
         found = _READERS[handling]("\n".join(text for _, text in pieces))
         for problem in dict.fromkeys(found.problems):
             reading.find("never-read", problem)
-        for index, _ in pieces:
-            if found.problems:
-                reading.retoken(index, f"is {handling} code that is not accepted", Category.UNKNOWN)
-            for access, paths in ((Access.READ, found.reads), (Access.WRITE, found.writes)):
-                for path in paths:
-                    note_path(reading, index, Arg.literal(path), access)
-                    verb = "reads" if access is Access.READ else "writes"
-                    reading.retoken(index, f"is {handling} code that {verb} {shown(path)}", Category.READ)
+        first, *others = [index for index, _ in pieces]
+        if found.problems:
+            reading.retoken(first, f"is {handling} code that is not accepted", Category.UNKNOWN)
+        for access, paths in ((Access.READ, found.reads), (Access.WRITE, found.writes)):
+            for path in dict.fromkeys(paths):
+                note_path(reading, first, Arg.literal(path), access)
+                verb = "reads" if access is Access.READ else "writes"
+                reading.retoken(first, f"is {handling} code that {verb} {shown(path)}", Category.READ)
+        for index in others:
+            # Which piece does what is not known: they are read as one.
+            reading.retoken(index, reading.tokens[first].effect, reading.tokens[first].category)
 
 
 def takes_glob(kind: ValueType) -> bool:

@@ -206,6 +206,8 @@ def test_no_input_of_the_greatest_size_takes_long() -> None:
         ),
         Plan.simple("unheard", *["a=@:/b"] * 255),
         Plan.simple("sed", "s/a/b/;" * 1100),
+        Plan.simple("sed", *[word for number in range(127) for word in ("-e", f"s/a/b/w o{number}")]),
+        Plan.simple("sed", "-n", "\n".join(f"w {number}" for number in range(1200))),
         Plan.simple("awk", "{print $1}" * 800),
         Plan.simple("jq", "." + "|.a" * 2600),
         Plan(
