@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -92,6 +92,8 @@ class Rule:
     descriptor: int
     access: AccessFS
     mark: Mark
+    #: Whether it stands in a folder that is listed, whose own mark changes when this one is replaced.
+    is_listed: bool = False
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +181,7 @@ def _split(path: str, access: AccessFS, protected: Sequence[str]) -> list[Rule]:
                 descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             except OSError:
                 continue
-            rules += _rule(descriptor, child, access)
+            rules += (replace(rule, is_listed=True) for rule in _rule(descriptor, child, access))
     finally:
         os.close(folder)
     return rules

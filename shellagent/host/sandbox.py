@@ -96,7 +96,7 @@ class _Kept:
     ruleset: landlockpy.Ruleset
     #: Of what was granted, looked at for each command.
     marks: tuple[Mark, ...]
-    #: Of what every command needs. A replaced one is out of reach until this is made again, so now and then will do.
+    #: Of the rest. A replaced one is out of reach until this is made again, so now and then will do.
     system_marks: tuple[Mark, ...]
     looked_at: float
 
@@ -197,7 +197,13 @@ class Sandbox:
         if temporary:
             rules += rules_for(os.path.realpath(temporary), WRITE, ())
         made = _build([*system, *rules], may_connect=may_connect)
-        kept = _Kept(made, tuple(rule.mark for rule in rules), tuple(rule.mark for rule in system), time.monotonic())
+        now_and_then = (*system, *(rule for rule in rules if rule.is_listed))
+        kept = _Kept(
+            made,
+            tuple(rule.mark for rule in rules if not rule.is_listed),
+            tuple(rule.mark for rule in now_and_then),
+            time.monotonic(),
+        )
         with self._lock:
             self._kept[key] = kept
             while len(self._kept) > KEPT_RULESETS:
