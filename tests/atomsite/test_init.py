@@ -3,6 +3,7 @@
 import json
 import stat
 from collections import Counter
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from atomsite.initial import credentials, initialise
 from audit.models import AuditEvent
 from governance import keys
 from governance.models import Agent, AgentKey
+from governance.policy.decide import build_policy
+from governance.policy.entries import Tables
 from governance.policy.types import Maturity
 from shellagent.host.state import StateFolder
 from shellagent.models import AgentHost, Host
@@ -78,6 +81,15 @@ def test_the_second_time_changes_nothing(home: Home) -> None:
     assert "nothing was missing" in init()
     assert init("--quiet") == ""
     assert (home.credentials.read_bytes(), AuditEvent.objects.count(), AgentKey.objects.count()) == before
+
+
+def test_rules_that_are_not_sound_are_named_at_every_start(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    init("--quiet")
+    assert capsys.readouterr().err == ""
+    wrong = replace(build_policy(), tables=Tables(problems=("t.toml, line 3: ls: unknown key flag",)))
+    with patch("governance.checks.stored_policy", return_value=wrong):
+        assert init("--quiet") == ""
+    assert capsys.readouterr().err.startswith("governance.E001: t.toml, line 3: ls: unknown key flag Mend the file")
 
 
 def test_another_port_is_kept_for_scripts(home: Home, settings: Any) -> None:

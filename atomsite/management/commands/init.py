@@ -7,10 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandParser
-from django.db import DatabaseError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 
 from atomsite.commands import AtomCommand, UnavailableError
 from atomsite.initial import ADMINISTRATOR, Made, initialise
+from governance.checks import policy_is_sound
 from shellagent.tasks import schedules_install
 
 
@@ -24,7 +25,7 @@ class Command(AtomCommand):
         "  manage.py init --no-demo --no-credentials       for a real installation; secrets are printed once\n"
         "  ATOM_HOME=/srv/atom manage.py init --json\n"
     )
-    # The first call finds no tables, which checks of the database would report.
+    # The first call finds no tables, which checks of the database would report; `handle` looks at the rules later.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,10 +52,14 @@ class Command(AtomCommand):
                 keeps_credentials=keeps,
             )
             schedules_install()
+            problems = policy_is_sound(databases=[DEFAULT_DB_ALIAS])
         except DatabaseError as error:
             raise UnavailableError(f"The database cannot be used: {error}") from error
         except OSError as error:
             raise UnavailableError(f"ATOM_HOME ({settings.HOME.path}) cannot be used: {error}") from error
+        for problem in problems:
+            # What a refused table or rule would have allowed is unknown, so that the product may start all the same.
+            self.stderr.write(f"{problem.id}: {problem.msg} {problem.hint}")
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(made, shows_secrets=not keeps)))
         else:
