@@ -1,6 +1,6 @@
 """Importing Django REST framework without what it offers to others: 13 MiB of a web process that has no use for it.
 
-Its `compat` module imports `requests` and Django's PostgreSQL fields (and psycopg with them) wherever they are installed,
+Its `compat` module imports `requests` and Django's PostgreSQL fields (with psycopg) wherever they are installed,
 for clients and field types that the product does not have. While it is imported they are not there.
 """
 

@@ -1,26 +1,20 @@
 """The wire types between server and host, version 1. Standard library and pure modules only; no Django.
 
-Every message is a frozen dataclass. `encode` gives what goes into JSON, `decode` reads it back and refuses anything of
-another shape; unknown keys are passed over, so that a newer peer may say more.
+Every message is a frozen dataclass, which `shellagent.codec` writes and reads.
 """
 
 import base64
-import dataclasses
-import functools
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from audit import canonical
 from governance.policy.plan import Plan
+from shellagent.codec import ProtocolError, decode, encode
 
-T = TypeVar("T")
-
-_PLAIN: Final = frozenset((str, int, bool, type(None)))
+__all__ = ["ProtocolError", "decode", "encode"]
 
 VERSION: Final = 1
 #: A kept stream is its first and its last bytes; what lies between is counted and digested, not kept.
@@ -29,10 +23,6 @@ TAIL_BYTES: Final = 256 * 1024
 #: Output up to this size travels inside the record; more goes ahead of it through the output call, in parts.
 INLINE_BYTES: Final = 64 * 1024
 SEGMENT_BYTES: Final = 256 * 1024
-
-
-class ProtocolError(ValueError):
-    """A message that does not have the shape of the protocol."""
 
 
 class RunOutcome(StrEnum):
@@ -338,73 +328,3 @@ def session_ids(texts: Iterable[str]) -> list[UUID]:
         except ValueError:
             continue
     return found
-
-
-def encode(message: Any) -> Any:
-    """Return a message as plain dicts, lists, text, integers and booleans.
-
-    `dataclasses.asdict` would do the same by copying every value deeply, at several times the cost.
-    """
-    kind = type(message)
-    if kind in _PLAIN:
-        return message
-    if kind is tuple or kind is list:
-        return [encode(item) for item in message]
-    if dataclasses.is_dataclass(kind):
-        return {name: encode(getattr(message, name)) for name, _annotation, _is_required in _fields(kind)}
-    return message
-
-
-def decode(cls: type[T], data: object) -> T:
-    """Read `data` as a message of type `cls`. Raises ProtocolError, naming the field, for any other shape."""
-    if not isinstance(data, Mapping):
-        raise ProtocolError(f"{cls.__name__}: expected an object, not {type(data).__name__}")
-    values = {}
-    for name, annotation, is_required in _fields(typing.cast(Any, cls)):
-        if name in data:
-            value = data[name]
-            is_plain = type(value) is annotation and annotation in _PLAIN
-            values[name] = value if is_plain else _value(f"{cls.__name__}.{name}", annotation, value)
-        elif is_required:
-            raise ProtocolError(f"{cls.__name__}.{name} is missing")
-    return cls(**values)
-
-
-@functools.cache
-def _fields(cls: type) -> tuple[tuple[str, Any, bool], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        (
-            item.name,
-            hints[item.name],
-            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING,
-        )
-        for item in dataclasses.fields(cls)
-    )
-
-
-def _value(where: str, annotation: Any, value: object) -> Any:
-    origin = typing.get_origin(annotation)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ProtocolError(f"{where}: expected a list")
-        inner = typing.get_args(annotation)[0]
-        return tuple(_value(where, inner, item) for item in value)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ProtocolError(f"{where}: expected an object")
-        inner = typing.get_args(annotation)[1]
-        return value if inner is Any else {key: _value(where, inner, item) for key, item in value.items()}
-    if origin is types.UnionType:
-        inner = typing.get_args(annotation)[0]
-        return None if value is None else _value(where, inner, value)
-    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-        return decode(annotation, value)
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        try:
-            return annotation(typing.cast(str, value))
-        except ValueError:
-            raise ProtocolError(f"{where}: {value!r} is not one of {', '.join(annotation)}") from None
-    if type(value) is not annotation:
-        raise ProtocolError(f"{where}: expected {annotation.__name__}, not {type(value).__name__}")
-    return value

@@ -5,7 +5,6 @@ import logging
 import selectors
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,10 +13,11 @@ from shellagent import protocol
 from shellagent.host import console, tree
 from shellagent.host.backoff import Backoff
 from shellagent.host.channel import ClosedError, Message
+from shellagent.host.claimed import Claimed, lost
 from shellagent.host.client import Client
 from shellagent.host.delivery import Delivery
 from shellagent.host.errors import CallError, ConflictError, UnavailableError
-from shellagent.host.journal import Entry, Journal, report_without_run
+from shellagent.host.journal import Journal, report_without_run
 from shellagent.host.live import LiveOutput
 from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.settings import Settings
@@ -29,36 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: A start that gets no answer for this long is given up; its lease is over then.
 START_SECONDS: Final = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Claimed:
-    """A session from its claim to its result."""
-
-    assignment: Assignment
-    slot: Slot
-    start_key: str = field(default_factory=lambda: str(uuid.uuid4()))
-    #: Its command, for a line in the log.
-    shown: str = ""
-    is_running: bool = False
-    order: tuple[Reason, float] | None = None
-
-    @property
-    def id(self) -> str:
-        """Return the session's id."""
-        return self.assignment.id
-
-    @property
-    def entry(self) -> Entry:
-        """Return what the journal says of it."""
-        return Entry(self.assignment.id, self.start_key, self.assignment.digest)
-
-    @property
-    def supervisor(self) -> Supervisor:
-        """Return its supervisor. Raises ClosedError where it has none."""
-        if self.slot.supervisor is None:
-            raise ClosedError
-        return self.slot.supervisor
 
 
 @dataclass
@@ -98,8 +68,6 @@ class Sessions:
         self._deliverer: threading.Thread | None = None
         self._later: list[threading.Thread] = []
 
-    # From outside
-
     def recover(self) -> int:
         """Report what an earlier process left running as lost, after ending it. Returns how many there were."""
         self.journal.load()
@@ -110,7 +78,7 @@ class Sessions:
             detail = "The local agent ended while this session was starting or running; it was not run again."
             if left:
                 detail += f" Processes still there: {', '.join(map(str, left))}."
-            reports.append(_lost(entry, detail))
+            reports.append(lost(entry, detail))
         if reports:
             self.journal.add(reports)
         self.deliver()
@@ -278,7 +246,7 @@ class Sessions:
         detail = "The answer to the start never arrived; the command did not run."
         for claimed in ready:
             self._drop(claimed)
-        self._finish([(claimed, _lost(claimed.entry, detail)) for claimed in ready])
+        self._finish([(claimed, lost(claimed.entry, detail)) for claimed in ready])
 
     def _started(self, ready: Sequence[Claimed], answer: protocol.StartAnswer) -> None:
         granted = {grant.id for grant in answer.grants if grant.status is GrantStatus.GRANTED}
@@ -358,7 +326,7 @@ class Sessions:
             self.say(f"end {claimed.id}: {console.shown_end(report)}")
             return report
         if "failed" in message:
-            return _lost(claimed.entry, f"The local agent met an error of its own: {message['failed']}.")
+            return lost(claimed.entry, f"The local agent met an error of its own: {message['failed']}.")
         if "started" in message:
             self.journal.started(claimed.id, *message["started"])
         elif "output" in message:
@@ -393,7 +361,7 @@ class Sessions:
         if burial.left_behind:
             detail = f"{detail[:-1]}, but {', '.join(map(str, burial.left_behind))} could not be ended."
         self.say(f"lost {claimed.id}: {detail}")
-        return _lost(claimed.entry, detail)
+        return lost(claimed.entry, detail)
 
     def _send_order(self, claimed: Claimed) -> None:
         order = claimed.order
@@ -429,7 +397,3 @@ class Sessions:
                 self.delivery.flush()
             except Exception:
                 logger.exception("A thread of the local agent met an error of its own")
-
-
-def _lost(entry: Entry, detail: str) -> ExecutionReport:
-    return report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)

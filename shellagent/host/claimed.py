@@ -1,0 +1,45 @@
+"""A session on this host between its claim and its result."""
+
+import uuid
+from dataclasses import dataclass, field
+
+from shellagent.host.channel import ClosedError
+from shellagent.host.journal import Entry, report_without_run
+from shellagent.host.slots import Slot
+from shellagent.host.zygote import Supervisor
+from shellagent.protocol import Assignment, ExecutionReport, Reason, RunOutcome
+
+
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """A session from its claim to its result."""
+
+    assignment: Assignment
+    slot: Slot
+    start_key: str = field(default_factory=lambda: str(uuid.uuid4()))
+    #: Its command, for a line in the log.
+    shown: str = ""
+    is_running: bool = False
+    order: tuple[Reason, float] | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the session's id."""
+        return self.assignment.id
+
+    @property
+    def entry(self) -> Entry:
+        """Return what the journal says of it."""
+        return Entry(self.assignment.id, self.start_key, self.assignment.digest)
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Return its supervisor. Raises ClosedError where it has none."""
+        if self.slot.supervisor is None:
+            raise ClosedError
+        return self.slot.supervisor
+
+
+def lost(entry: Entry, detail: str) -> ExecutionReport:
+    """Return the record of a session whose end this host did not see."""
+    return report_without_run(entry, outcome=RunOutcome.LOST, reason=Reason.AGENT_RESTART, detail=detail)
