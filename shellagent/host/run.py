@@ -293,6 +293,8 @@ class Run:
             return ()
         unkillable = {process.pid for process in self._living()}
         left_behind = self._family.sweep()
+        for process in self._living():
+            process.poll()  # what the sweep waited for, its handle does not know of
         for descriptor, capture in self._streams.items():
             _drain(descriptor, capture)
         if unkillable := unkillable.intersection(left_behind):

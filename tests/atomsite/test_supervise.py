@@ -50,9 +50,9 @@ DAEMON = textwrap.dedent(
         os.setsid()
         if os.fork():
             os._exit(0)
+        print("ready", flush=True)
         os.execve("/bin/sleep", ["sleep", "600"], {})
     os.wait()
-    print("ready")
     time.sleep(600)
     """
 )
@@ -142,8 +142,10 @@ def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
 def test_a_daemon_that_left_its_parent_is_swept(tmp_path: Path) -> None:
     harness = Harness(tmp_path, one=DAEMON)
     harness.wait_for("ready")
-    family = harness.family()
-    assert [process.name() for process in family].count("sleep") == 1
+    deadline = time.monotonic() + 15
+    while "sleep" not in [process.name() for process in (family := harness.family())]:
+        assert time.monotonic() < deadline, "the daemon is not among the supervisor's"
+        time.sleep(0.02)
     harness.process.send_signal(signal.SIGTERM)
     assert harness.end() == 0
     assert gone(family)
