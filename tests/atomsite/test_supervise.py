@@ -143,7 +143,9 @@ def test_a_daemon_that_left_its_parent_is_swept(tmp_path: Path) -> None:
     harness = Harness(tmp_path, one=DAEMON)
     harness.wait_for("ready")
     deadline = time.monotonic() + 15
-    while "sleep" not in [process.name() for process in (family := harness.family())]:
+    family = harness.family()
+    while "sleep" not in [process.name() for process in family]:
+        family = harness.family()
         assert time.monotonic() < deadline, "the daemon is not among the supervisor's"
         time.sleep(0.02)
     harness.process.send_signal(signal.SIGTERM)
