@@ -18,6 +18,9 @@ SLOW := e2e or browser
 # Two workers: more share one SQLite file's disk and gain nothing on a small machine.
 PYTEST := $(PY) -m pytest -q
 PYTEST_ARGS ?=
+# .ci/run gives COVERAGE these options: one run of the SQLite lane in place of two.
+SHOW_COVERAGE := --cov --cov-branch --cov-report=term
+COVERAGE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-slow bench lint coverage clean
@@ -31,7 +34,7 @@ run: $(VENV)/.run-stamp ## Set up what is missing and start everything under one
 
 test: $(VENV)/.dev-stamp ## The fast tests on SQLite, and on PostgreSQL where TEST_DATABASE_URL is set
 	@echo "Fast tests on SQLite"
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(COVERAGE) $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
 	@echo "Fast tests on PostgreSQL"
 	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(PYTEST_ARGS)
@@ -50,7 +53,7 @@ ifneq ($(TEST_DATABASE_URL),)
 endif
 
 coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" --cov --cov-branch --cov-report=term $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SHOW_COVERAGE) $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; writes docs/benchmarks.md
 	@$(PY) -m bench
