@@ -1,5 +1,6 @@
 """What holds for every command and plan: no crash, more maturity is never stricter, one more word is never milder."""
 
+import sys
 import time
 
 import pytest
@@ -222,7 +223,8 @@ def test_no_input_of_the_greatest_size_takes_long() -> None:
     ]
     for plan in heavy:
         best = min(_seconds(plan) for _ in range(3))
-        assert best < 0.05, (best, plan.source()[:60])
+        # What is slow by its shape takes seconds; who measures coverage slows all of it several times.
+        assert best < (0.05 if sys.gettrace() is None else 0.5), (best, plan.source()[:60])
 
 
 def _seconds(plan: Plan) -> float:
