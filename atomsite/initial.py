@@ -10,8 +10,10 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
@@ -21,8 +23,10 @@ from governance import keys
 from governance.models import Agent
 from governance.policy.types import Maturity
 from governance.services import agent_create, key_issue
+from shellagent import signing_keys
 from shellagent.host.errors import StateError
 from shellagent.host.facts import host_facts, scratch_folder
+from shellagent.host.pinned import PinnedKeys
 from shellagent.host.state import Enrolment, StateFolder, cache_folder
 from shellagent.models import AgentHost, Host
 from shellagent.services.hosts import agent_host_set, enrolment_issue, host_enrol
@@ -56,10 +60,16 @@ class Made:
 def initialise(home: Home, *, url: str, has_demonstration: bool = True, keeps_credentials: bool = True) -> Made:
     """Make what is missing in a migrated database and in ATOM_HOME. Raises OSError, and what the services raise."""
     home.create()
+    keys_folder = Path(settings.ATOM_KEYS)
+    is_new_key = signing_keys.create(keys_folder)
     with transaction.atomic():
         password = _administrator()
         agents = _agents() if password and has_demonstration else {}
         host = _host(home, url)
+        if host is not None or is_new_key:
+            # Whoever may make the server's key here may also tell this machine's host that it is the one.
+            newest = signing_keys.read(keys_folder / signing_keys.FILE).signer.public_key
+            PinnedKeys(StateFolder(home.host_state).server_keys).pin(newest)
         _links(Host.objects.get(pk=host.pk) if host else None)
         made = Made(password, agents, host)
         if keeps_credentials:

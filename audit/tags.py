@@ -39,6 +39,7 @@ class Tag(StrEnum):
     HOST_STARTED = "host:started"
     HOST_STOPPED = "host:stopped"
     HOST_INSTANCE_REFUSED = "host:instance_refused"
+    SIGNING_KEY_ROTATED = "signing_key:rotated"
     AGENT_HOST_CHANGED = "agent_host:changed"
     AGENT_HOST_DELETED = "agent_host:deleted"
     RULE_CHANGED = "rule:changed"

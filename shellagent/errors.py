@@ -73,6 +73,23 @@ class TooManyError(ProblemError):
     next_action = "wait"
 
 
+class SigningKeyError(ProblemError):
+    """The server cannot sign starts, so that nothing may run. An operator has to look at its log."""
+
+    status = 503
+    type = "unavailable"
+    title = "Service unavailable"
+    next_action = "wait"
+
+    def __init__(self, reason: str) -> None:
+        #: What is wrong and the next step, for operators: it names a file.
+        self.reason = reason
+        super().__init__()
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class StateError(ConflictError):
     """Somebody else was first: the session is in another state now."""
 

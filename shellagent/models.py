@@ -214,6 +214,8 @@ class ShellSession(models.Model):
     digest = models.CharField(max_length=64)
     #: Digest of what the decision depended on besides the request; the same again means the same decision.
     circumstances = models.CharField(max_length=64)
+    #: This server's word, by a key outside the database, that `digest` may run; empty while it may not.
+    warrant = models.CharField(max_length=64, blank=True, editable=False)
     working_directory = models.CharField(max_length=4096, blank=True)
     timeout_seconds = models.PositiveSmallIntegerField()
     approval_required = models.BooleanField(default=False)

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     AGENT_STOP = "agent_stop"
     KILL_SWITCH = "kill_switch"
     SPEC_MISMATCH = "spec_mismatch"
+    BAD_GRANT = "bad_grant"
+    SCRIPT_CHANGED = "script_changed"
     HOST_CEILING = "host_ceiling"
     NOT_FOUND = "not_found"
     OUTPUT_LIMIT = "output_limit"
@@ -93,8 +95,19 @@ class PathGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptDigest:
+    """A file of code that a plan runs, and the SHA-256 (hexadecimal) of its content when a person was to decide."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed session: all the host needs to run it. An empty working directory is the scratch folder."""
+    """A claimed session: all the host needs to run it. An empty working directory is the scratch folder.
+
+    `secrets` are names: the host knows the values, and its ceiling lists the names that it gives.
+    """
 
     id: str
     digest: str
@@ -105,6 +118,8 @@ class Assignment:
     grants: tuple[PathGrant, ...]
     obligations: tuple[str, ...]
     protected: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+    scripts: tuple[ScriptDigest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +155,19 @@ class CancelOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerKey:
+    """A public key of the server's. `endorsement` is the signature by which the key before it says that it follows.
+
+    The grants of the key before it count until `until`, in seconds since 1970. The first key has no endorsement.
+    """
+
+    key: str
+    endorsed_by: str = ""
+    until: int = 0
+    endorsement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PollAnswer:
     """What the host is to do. `audit` is `ok` or `failed`."""
 
@@ -151,6 +179,8 @@ class PollAnswer:
     hold_seconds: int
     #: Who the server takes the host for, so that one that was given only a URL and a key can recompute digests.
     host_id: str = ""
+    #: The server's signing keys, oldest first.
+    server_keys: tuple[ServerKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +201,17 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartGrant:
-    """The answer to one start. `deadline_seconds` is the server's: the timeout and the grace period together."""
+    """The answer to one start. `deadline_seconds` is the server's: the timeout and the grace period together.
+
+    A grant is signed (`signature`) with a key of the server's (`key`); `shellagent.signing` says over what.
+    """
 
     id: str
     status: GrantStatus
     deadline_seconds: int = 0
     detail: str = ""
+    key: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +321,13 @@ class EnrolRequest:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAnswer:
-    """`key` is shown this once."""
+    """`key` is shown this once. The host pins the newest of the server's keys."""
 
     v: int
     host_id: str
     name: str
     key: str
+    server_keys: tuple[ServerKey, ...] = ()
 
 
 def session_digest(
@@ -303,6 +339,8 @@ def session_digest(
     timeout_seconds: int,
     grants: tuple[PathGrant, ...],
     obligations: tuple[str, ...],
+    secrets: tuple[str, ...] = (),
+    scripts: tuple[ScriptDigest, ...] = (),
 ) -> str:
     """Return the SHA-256 (hexadecimal) of exactly what will run: an approval is bound to it and the host checks it."""
     return canonical.sha256(
@@ -315,7 +353,24 @@ def session_digest(
             "timeout_seconds": timeout_seconds,
             "grants": [encode(grant) for grant in grants],
             "obligations": list(obligations),
+            "secrets": list(secrets),
+            "scripts": [encode(script) for script in scripts],
         }
+    )
+
+
+def assignment_digest(assignment: Assignment, *, plan: Plan, host_id: str) -> str:
+    """Return the digest of an assignment as it stands; `plan` is the one it carries, read."""
+    return session_digest(
+        plan=plan,
+        working_directory=assignment.working_directory,
+        host_id=host_id,
+        env=assignment.env,
+        timeout_seconds=assignment.timeout_seconds,
+        grants=assignment.grants,
+        obligations=assignment.obligations,
+        secrets=assignment.secrets,
+        scripts=assignment.scripts,
     )
 
 

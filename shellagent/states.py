@@ -56,6 +56,7 @@ TRANSITIONS: Final[Mapping[tuple[Status, Status], str]] = {
     (Status.RUNNING, Status.ABORTED): "l",
     (Status.RUNNING, Status.LOST): "m",
     (Status.CLAIMED, Status.REFUSED): "n",
+    (Status.RUNNING, Status.REFUSED): "n",
     (Status.CLAIMED, Status.QUEUED): "o",
     # A stricter decision, taken again at the approval or at the claim.
     (Status.PENDING, Status.DENIED): "p",

@@ -21,6 +21,7 @@ from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, H
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
 from shellagent.services import host_enrol, host_poll, output_append, sessions_record, sessions_start
+from shellagent.services.granting import public_keys
 
 Message = TypeVar("Message")
 
@@ -167,4 +168,5 @@ class EnrolView(HostView):
         caller: Any = request.user
         wanted = message(request, protocol.EnrolRequest)
         host, key = host_enrol(code=caller.code, facts=wanted.facts)
-        return Response(protocol.encode(protocol.EnrolAnswer(protocol.VERSION, str(host.pk), host.name, key)))
+        answer = protocol.EnrolAnswer(protocol.VERSION, str(host.pk), host.name, key, public_keys())
+        return Response(protocol.encode(answer))

@@ -2,12 +2,16 @@
 
 import uuid
 from dataclasses import dataclass, field
+from typing import Final
 
 from shellagent.host.channel import ClosedError
 from shellagent.host.journal import Entry, report_without_run
 from shellagent.host.slots import Slot
 from shellagent.host.zygote import Supervisor
 from shellagent.protocol import Assignment, ExecutionReport, Reason, RunOutcome
+
+#: How many sessions that ran are remembered; a server does not let one run that was made over an hour ago.
+MOST_REMEMBERED: Final = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +42,23 @@ class Claimed:
         if self.slot.supervisor is None:
             raise ClosedError
         return self.slot.supervisor
+
+
+class Ran:
+    """What this process ran last, so that it runs none of it again, whatever a server may say."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def note(self, session_id: str) -> None:
+        """Remember a session; the oldest of many is forgotten."""
+        self._ids[session_id] = None
+        if len(self._ids) > MOST_REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+
+    def refusal(self, session_id: str) -> str:
+        """Return why this session may not run, or an empty text."""
+        return "This session ran here already; it is never run again." if session_id in self._ids else ""
 
 
 def lost(entry: Entry, detail: str) -> ExecutionReport:

@@ -39,6 +39,34 @@ class Delivery:
     _not_before: float = field(default=0.0, init=False)
     _backoff: Backoff = field(default_factory=Backoff, init=False)
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _news: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _thread: threading.Thread | None = field(default=None, init=False, repr=False)
+    _is_closing: bool = field(default=False, init=False)
+
+    def wake(self) -> None:
+        """Have results sent that wait, on a thread of this one's own, which the first of them starts."""
+        if self._thread is None and self.journal.depth:
+            self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+            self._thread.start()
+        self._news.set()
+
+    def close(self) -> None:
+        """Wait for the thread, send what is left to send, and close the connection."""
+        self._is_closing = True
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+        self.client.close()
+
+    def _work(self) -> None:
+        while not self._is_closing:
+            self._news.wait(self.due_in())
+            self._news.clear()
+            try:
+                self.flush()
+            except Exception:
+                logger.exception("A thread of the local agent met an error of its own")
 
     def due_in(self) -> float | None:
         """Return in how many seconds to try next, or None where nothing waits."""

@@ -15,6 +15,7 @@ from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_
 from shellagent.host.client import Client
 from shellagent.host.console import without_escapes
 from shellagent.host.errors import DeclinedError, StateError, UnauthorisedError, UnavailableError
+from shellagent.host.pinned import PinnedKeys
 from shellagent.host.state import Enrolment, StateFolder, read_secret, take_key
 
 PROGRAM: Final = "localagent"
@@ -101,7 +102,10 @@ def _enrol(options: argparse.Namespace) -> int:
         answer = client.enrol(protocol.EnrolRequest(protocol.VERSION, described))
     finally:
         client.close()
+    if not answer.server_keys:
+        raise StateError("The server has no key to sign starts with. Run `manage.py init` on it, and enrol again.")
     state.enrol(Enrolment(url=url, host_id=answer.host_id, name=answer.name), answer.key)
+    PinnedKeys(state.server_keys).pin(answer.server_keys[-1].key)
     _say(
         options,
         {"host_id": answer.host_id, "name": answer.name, "url": url, "state_dir": str(state.path)},

@@ -148,6 +148,8 @@ class Loop:
 
     def _obey(self, answer: PollAnswer) -> None:
         self.sessions.host_id = self.sessions.host_id or answer.host_id
+        if news := self.sessions.pinned.learn(answer.server_keys):
+            self.say(news)
         if answer.desired_state != self.desired_state:
             self.desired_state = answer.desired_state
             is_stopped = answer.desired_state == protocol.Desired.STOPPED

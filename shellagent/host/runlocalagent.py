@@ -157,6 +157,11 @@ def build_loop(
     sandbox.probe(state.path)
     known = facts.host_facts(state, scratch)
     boot = boot_id()
+    # Only now, after the zygote was forked: supervisors check no signatures, and need not carry what does.
+    from shellagent.host.pinned import PinnedKeys  # noqa: PLC0415
+
+    pinned = PinnedKeys(state.server_keys)
+    pinned.load()
     sessions = Sessions(
         connect=client.another,
         zygote=zygote,
@@ -176,6 +181,7 @@ def build_loop(
         instance_id=state.instance_id(),
         boot_id=boot,
         host_id=enrolment.host_id,
+        pinned=pinned,
         say=console.say,
         draining=threading.Event(),
     )

@@ -112,16 +112,7 @@ class Runner:
             plan = Plan.from_json(assignment.plan)
         except ValueError as error:
             raise RefusedError(Reason.SPEC_MISMATCH, f"The plan cannot be read: {error}.") from error
-        digest = protocol.session_digest(
-            plan=plan,
-            working_directory=assignment.working_directory,
-            host_id=self.host_id,
-            env=assignment.env,
-            timeout_seconds=assignment.timeout_seconds,
-            grants=assignment.grants,
-            obligations=assignment.obligations,
-        )
-        if digest != assignment.digest:
+        if protocol.assignment_digest(assignment, plan=plan, host_id=self.host_id) != assignment.digest:
             raise RefusedError(Reason.SPEC_MISMATCH, "What was sent is not what was decided: the digests differ.")
         if not 1 <= assignment.timeout_seconds <= 300:
             raise RefusedError(Reason.SPEC_MISMATCH, "The timeout is not between 1 and 300 seconds.")

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shellagent import protocol
 from shellagent.host import console, tree
 from shellagent.host.backoff import Backoff
 from shellagent.host.channel import ClosedError, Message
-from shellagent.host.claimed import Claimed, lost
+from shellagent.host.claimed import Claimed, Ran, lost
 from shellagent.host.client import Client
 from shellagent.host.delivery import Delivery
 from shellagent.host.errors import CallError, ConflictError, UnavailableError
@@ -23,7 +23,11 @@ from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.settings import Settings
 from shellagent.host.slots import Slot, Slots
 from shellagent.host.zygote import Burial, Supervisor, Zygote
-from shellagent.protocol import Assignment, ExecutionReport, GrantStatus, Reason, RunOutcome
+from shellagent.protocol import Assignment, ExecutionReport, GrantStatus, Reason, RunOutcome, StartGrant
+
+if TYPE_CHECKING:
+    # It loads the cryptography, which the processes that are forked before have no use for.
+    from shellagent.host.pinned import PinnedKeys
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ class Sessions:
     instance_id: str
     boot_id: str
     host_id: str
+    #: By which a grant is known to be the server's.
+    pinned: "PinnedKeys"
     say: Callable[[str], None]
     #: Set once the process is to end: a start without an answer is not asked for again.
     draining: threading.Event
@@ -64,9 +70,8 @@ class Sessions:
         self._claimed: dict[str, Claimed] = {}
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
-        self._to_deliver = threading.Event()
-        self._deliverer: threading.Thread | None = None
         self._later: list[threading.Thread] = []
+        self._ran = Ran()
 
     def recover(self) -> int:
         """Report what an earlier process left running as lost, after ending it. Returns how many there were."""
@@ -100,20 +105,14 @@ class Sessions:
 
     def deliver(self) -> None:
         """Have results sent that wait."""
-        if self._deliverer is None and self.journal.depth:
-            self._deliverer = threading.Thread(target=self._deliver, name="delivery", daemon=True)
-            self._deliverer.start()
-        self._to_deliver.set()
+        self.delivery.wake()
 
     def close(self) -> None:
         """Wait for the threads, send what is left to send, and end the supervisors."""
         self.is_closing = True
-        self._to_deliver.set()
-        for thread in (self._deliverer, *self._later):
-            if thread is not None:
-                thread.join()
-        self.delivery.flush()
-        self.delivery.client.close()
+        for thread in self._later:
+            thread.join()
+        self.delivery.close()
         for slot in self.slots.all:
             if slot.supervisor is not None:
                 self._end(slot)
@@ -208,17 +207,15 @@ class Sessions:
         if "ready" in message:
             claimed.shown = message["ready"]
             return True
-        detail = message["detail"]
-        self.say(f"refused {claimed.id}: {detail}")
-        report = report_without_run(
-            claimed.entry,
-            outcome=RunOutcome.REFUSED,
-            reason=Reason(message["refused"]),
-            detail=detail,
-            start_key="",
-        )
-        self._finish([(claimed, report)])
+        self._refuse(claimed, Reason(message["refused"]), message["detail"], start_key="")
         return False
+
+    def _refuse(self, claimed: Claimed, reason: Reason, detail: str, *, start_key: str) -> None:
+        """Report that a session does not run here. The start key is empty where its start was not granted."""
+        self.say(f"refused {claimed.id}: {detail}")
+        entry, refused = claimed.entry, RunOutcome.REFUSED
+        report = report_without_run(entry, outcome=refused, reason=reason, detail=detail, start_key=start_key)
+        self._finish([(claimed, report)])
 
     def _ask_start(self, ready: Sequence[Claimed], client: Client) -> protocol.StartAnswer:
         starts = tuple(protocol.Start(item.id, item.start_key, item.assignment.digest) for item in ready)
@@ -249,15 +246,25 @@ class Sessions:
         self._finish([(claimed, lost(claimed.entry, detail)) for claimed in ready])
 
     def _started(self, ready: Sequence[Claimed], answer: protocol.StartAnswer) -> None:
-        granted = {grant.id for grant in answer.grants if grant.status is GrantStatus.GRANTED}
-        details = {grant.id: grant.detail or str(grant.status) for grant in answer.grants}
-        not_granted = [item for item in ready if item.id not in granted]
-        for item in not_granted:
-            self.say(f"not started {item.id}: {details.get(item.id, 'no grant')}")
-        self._give_up(not_granted)
+        grants = {grant.id: grant for grant in answer.grants}
         for item in ready:
-            if item.id in granted:
-                self._hand_over(item)
+            grant = grants.get(item.id)
+            if grant is not None and grant.status is GrantStatus.GRANTED:
+                self._take_up(item, grant)
+            else:
+                self.say(f"not started {item.id}: {(grant.detail or str(grant.status)) if grant else 'no grant'}")
+                self._give_up([item])
+
+    def _take_up(self, claimed: Claimed, grant: StartGrant) -> None:
+        """Have a granted session run, where the grant holds for what is about to run here."""
+        detail = self.pinned.refusal(
+            claimed.assignment, grant, host_id=self.host_id, start_key=claimed.start_key
+        ) or self._ran.refusal(claimed.id)
+        if not detail:
+            self._hand_over(claimed)
+            return
+        self._drop(claimed)
+        self._refuse(claimed, Reason.BAD_GRANT, detail, start_key=claimed.start_key)
 
     def _hand_over(self, claimed: Claimed) -> None:
         with self._lock:
@@ -269,6 +276,7 @@ class Sessions:
             report = report_without_run(claimed.entry, outcome=RunOutcome.ABORTED, reason=order[0], detail=detail)
             self._finish([(claimed, report)])
             return
+        self._ran.note(claimed.id)
         self.say(f"run {claimed.id}: {claimed.shown}")
         try:
             channel = claimed.supervisor.channel
@@ -388,12 +396,3 @@ class Sessions:
         with self._lock:
             self._claimed.pop(claimed.id, None)
         self.slots.give_back(claimed.slot)
-
-    def _deliver(self) -> None:
-        while not self.is_closing:
-            self._to_deliver.wait(self.delivery.due_in())
-            self._to_deliver.clear()
-            try:
-                self.delivery.flush()
-            except Exception:
-                logger.exception("A thread of the local agent met an error of its own")

@@ -70,6 +70,15 @@ class StateFolder:
         return self.path / "key"
 
     @property
+    def server_keys(self) -> Path:
+        """The keys of the server by which this host knows its grants."""
+        return self.path / "server-keys.json"
+
+    @property
+    def ceiling(self) -> Path:
+        return self.path / "ceiling.toml"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal.log"
 

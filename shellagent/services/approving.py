@@ -17,6 +17,7 @@ from shellagent import limits, models, wake
 from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, ShellSession
 from shellagent.services.deciding import Circumstances, decision_again, decision_digest, stored_of
+from shellagent.services.granting import warrant_of
 from shellagent.services.moving import session_note, session_party, sessions_move
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
@@ -152,6 +153,7 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
         # Why it came back to people, where it did, is answered now.
         termination_detail="",
         expires_at=now + timedelta(seconds=limits.QUEUED_SECONDS),
+        warrant=warrant_of(session, digest),
         **decided,
     )
     _moved_or_raise(moved, session)

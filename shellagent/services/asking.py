@@ -42,6 +42,7 @@ from shellagent.services.deciding import (
     decision_row,
     engine_error_record,
 )
+from shellagent.services.granting import warrant_of
 from shellagent.services.moving import session_party
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
@@ -368,6 +369,7 @@ def _decided(session: ShellSession, decision: Decision, request: StoredRequest, 
         session.expires_at = now + timedelta(seconds=limits.PENDING_SECONDS)
     else:
         session.status = Status.QUEUED
+        session.warrant = warrant_of(session, session.digest)
         session.expires_at = now + timedelta(seconds=limits.QUEUED_SECONDS)
 
 

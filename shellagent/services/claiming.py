@@ -18,8 +18,10 @@ from shellagent.services.deciding import (
     StoredRequest,
     decision_again,
     decision_digest,
+    spec_digest,
     stored_of,
 )
+from shellagent.services.granting import is_warranted, warrant_of
 from shellagent.services.hosts import host_party
 from shellagent.services.moving import Data, session_note, sessions_move
 from shellagent.states import Status
@@ -79,6 +81,10 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
             _move_away(session, Status.DENIED, {"why": "erased"}, now, "The command was erased.")
             continue
         request, spec = stored[session.pk]
+        if not is_warranted(session):
+            # Only the database says that it may run, and whoever can write there can write that.
+            _move_away(session, Status.DENIED, {"why": "no warrant"}, now, "It was not this server that queued it.")
+            continue
         if session.agent_id not in of_now:
             circumstances = Circumstances.of(
                 agent=session.agent.name,
@@ -89,7 +95,13 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
             )
             of_now[session.agent_id] = circumstances, circumstances.digest
         circumstances, digest = of_now[session.agent_id]
-        of_decision = spec if digest == session.circumstances else _decide_again(session, request, circumstances, now)
+        of_decision: Spec | None = spec
+        if digest != session.circumstances:
+            if spec_digest(spec, request, session) != session.digest:
+                why = "What is kept of the command is not what was decided."
+                _move_away(session, Status.DENIED, {"why": "altered"}, now, why)
+                continue
+            of_decision = _decide_again(session, request, circumstances, now)
         if of_decision is not None:
             ready.append(_assignment(session, request, of_decision))
     return ready
@@ -117,6 +129,7 @@ def _decide_again(
         detail = f"The rules, the agent's maturity or the host changed since. {decision.explanation}"
         _move_away(session, Status.PENDING, data, now, detail, **decided)
         return None
+    decided["warrant"] = warrant_of(session, digest)
     session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=host_party(session.host), data=data, **decided)
     session.digest = digest
     return Spec.of(decision)
@@ -125,6 +138,7 @@ def _decide_again(
 def _move_away(session: ShellSession, to: Status, data: Data, now: datetime, detail: str, **columns: object) -> None:
     if to is Status.PENDING:
         columns |= {"expires_at": now + timedelta(seconds=limits.PENDING_SECONDS), "approval_required": True}
+        columns["warrant"] = ""
     else:
         columns["finished_at"] = now
     actor: Party = host_party(session.host)

@@ -173,7 +173,11 @@ class Spec:
 
 def decision_digest(decision: Decision, request: StoredRequest, session: ShellSession) -> str:
     """Return the digest of exactly what will run under this decision."""
-    spec = Spec.of(decision)
+    return spec_digest(Spec.of(decision), request, session)
+
+
+def spec_digest(spec: Spec, request: StoredRequest, session: ShellSession) -> str:
+    """Return the digest of exactly what will run, as `session_digest` has it."""
     return protocol.session_digest(
         plan=request.plan,
         working_directory=session.working_directory,

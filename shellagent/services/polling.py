@@ -15,6 +15,7 @@ from shellagent.errors import InstanceError
 from shellagent.models import Host, ServerStart, ShellSession
 from shellagent.protocol import CancelOrder, Desired, PollAnswer, PollRequest
 from shellagent.services.claiming import sessions_claim
+from shellagent.services.granting import public_keys
 from shellagent.services.hosts import host_party
 from shellagent.states import Status
 
@@ -69,12 +70,13 @@ class HostPoll:
             sessions=(),
             hold_seconds=self.hold_seconds,
             host_id=str(self.host.pk),
+            server_keys=public_keys(),
         )
 
     def _answer(self, *, is_first_look: bool) -> PollAnswer | None:
         host, request = self.host, self.request
         cancel = _cancels(host, request)
-        may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING
+        may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
         sessions = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else ()
         has_news = bool(cancel or sessions or host.desired_state != self._known_state)
         if not has_news and wake.remaining_seconds(self.until) > 0:

@@ -29,7 +29,8 @@ _SOURCES = {
     RunOutcome.TIMED_OUT: [Status.RUNNING],
     RunOutcome.ABORTED: [Status.RUNNING],
     RunOutcome.LOST: [Status.RUNNING],
-    RunOutcome.REFUSED: [Status.CLAIMED],
+    # Before its start was asked for, or after the host had looked at the grant and at what it was to run.
+    RunOutcome.REFUSED: [Status.CLAIMED, Status.RUNNING],
 }
 
 

@@ -11,6 +11,7 @@ from shellagent import limits, protocol, queries, wake
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
 from shellagent.services.deciding import Circumstances
+from shellagent.services.granting import is_warranted, start_grant
 from shellagent.services.hosts import host_party
 from shellagent.services.moving import Move, sessions_move, sessions_move_locked
 from shellagent.states import Status
@@ -44,15 +45,11 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
                     link=links.get(session.agent_id),
                 ).digest
             refusal = _refusal(session, start, of_now[session.agent_id])
-            answers[start.id] = refusal or _granted(session)
+            answers[start.id] = refusal or start_grant(session, start)
             if refusal is None:
                 moves.append(_running(session, start, now))
         sessions_move_locked(moves, actor=host_party(host))
     return StartAnswer(protocol.VERSION, tuple(answers.values()))
-
-
-def _granted(session: ShellSession) -> StartGrant:
-    return StartGrant(str(session.pk), GrantStatus.GRANTED, session.timeout_seconds + limits.GRACE_SECONDS)
 
 
 def _running(session: ShellSession, start: Start, now: datetime) -> Move:
@@ -72,14 +69,14 @@ def _running(session: ShellSession, start: Start, now: datetime) -> Move:
 
 def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGrant | None:
     """Return the answer that is already settled, or None where the start may be granted now."""
+    if session.status == Status.RUNNING and session.start_key == start.start_key and is_warranted(session):
+        return start_grant(session, start)
     if session.status == Status.RUNNING:
-        if session.start_key == start.start_key:
-            return _granted(session)
         return StartGrant(start.id, GrantStatus.ALREADY_GRANTED, detail="Another start key was granted.")
     if session.status == Status.CANCELLED:
         return StartGrant(start.id, GrantStatus.CANCELLED, detail="It was cancelled before it started.")
-    if session.status != Status.CLAIMED or session.digest != start.digest:
-        return _stale(start, f"It is {session.status} now, with the digest {session.digest}.")
+    if session.status != Status.CLAIMED or session.digest != start.digest or not is_warranted(session):
+        return _stale(start, f"It is {session.status} now, and this server did not let it run with this digest.")
     if session.circumstances != circumstances:
         # Back in the queue, the next claim decides again.
         sessions_move(

@@ -12,6 +12,7 @@ from shellagent.host.client import Client
 from shellagent.host.environment import search_path
 from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
+from shellagent.host.pinned import PinnedKeys
 from shellagent.host.runner import Runner
 from shellagent.host.sandbox import Sandbox
 from shellagent.host.sessions import Sessions
@@ -103,6 +104,10 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
         client = Client(server.url, key)
         room = Slots(slots, tmp_path / "tmp")
         room.create()
+        pinned = PinnedKeys(state.server_keys)
+        pinned.load()
+        if not pinned.newest:
+            pinned.pin(server.signer.public_key)
         sessions = Sessions(
             connect=client.another,
             zygote=zygote,
@@ -121,6 +126,7 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
             instance_id=state.instance_id(),
             boot_id="boot",
             host_id=HOST_ID,
+            pinned=pinned,
             say=said.append,
             draining=threading.Event(),
         )

@@ -12,6 +12,7 @@ from typing import Any
 from governance.policy.plan import Plan
 from shellagent import protocol
 from shellagent.protocol import Assignment, GrantStatus, PathGrant
+from shellagent.signing import Signer, new_private_key
 
 HOST_ID = "7"
 KEY = "ath_test"
@@ -70,6 +71,8 @@ class StubServer:
         self.tails: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.cancels: dict[str, protocol.CancelOrder] = {}
         self.desired = protocol.Desired.RUNNING
+        self.signer = Signer(new_private_key())
+        self.server_keys: tuple[protocol.ServerKey, ...] = (protocol.ServerKey(self.signer.public_key),)
         self.polls: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self._bends: dict[str, list[Bend]] = defaultdict(list)
@@ -174,7 +177,14 @@ class StubServer:
                 del self.queue[: len(sessions)]
                 self.claims[body["claim_key"]] = sessions
             answer = protocol.PollAnswer(
-                1, self.desired, "ok", tuple(cancels()), tuple(sessions), body["hold_seconds"], HOST_ID
+                1,
+                self.desired,
+                "ok",
+                tuple(cancels()),
+                tuple(sessions),
+                body["hold_seconds"],
+                HOST_ID,
+                self.server_keys,
             )
         encoded: dict[str, Any] = protocol.encode(answer)
         return encoded
@@ -183,7 +193,11 @@ class StubServer:
         with self.changed:
             key = self.started.setdefault(start["id"], start["start_key"])
         status = GrantStatus.GRANTED if key == start["start_key"] else GrantStatus.ALREADY_GRANTED
-        encoded: dict[str, Any] = protocol.encode(protocol.StartGrant(start["id"], status, 40))
+        signature = self.signer.granted(
+            start["id"], host_id=HOST_ID, start_key=start["start_key"], digest=start["digest"], deadline_seconds=310
+        )
+        grant = protocol.StartGrant(start["id"], status, 310, key=self.signer.public_key, signature=signature)
+        encoded: dict[str, Any] = protocol.encode(grant)
         return encoded
 
     def _record(self, record: dict[str, Any]) -> str:

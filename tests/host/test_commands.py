@@ -216,7 +216,9 @@ def test_status_works_with_the_server_down(enrolled: StateFolder, command: Comma
 
 
 def test_enroll(server: StubServer, command: Command, tmp_path: Path) -> None:
-    server.bend("/api/host/enroll", *[lambda _: (200, {"v": 1, "host_id": "9", "name": "web", "key": "ath_new"})] * 2)
+    told = {"v": 1, "host_id": "9", "name": "web", "key": "ath_new"}
+    keyed = {**told, "server_keys": [{"key": server.signer.public_key}]}
+    server.bend("/api/host/enroll", *[lambda _: (200, keyed)] * 2)
     state = tmp_path / "elsewhere"
     arguments = ("localagent", "enroll", "--backend-url", server.url, "--state-dir", str(state))
     done = command(*arguments, stdin="ate_code\n")

@@ -12,6 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from atomsite.commands import AtomCommand, UnavailableError
 from atomsite.initial import ADMINISTRATOR, Made, initialise
 from governance.checks import policy_is_sound
+from shellagent.errors import SigningKeyError
+from shellagent.host.errors import StateError
 from shellagent.tasks import schedules_install
 
 
@@ -55,6 +57,8 @@ class Command(AtomCommand):
             problems = policy_is_sound(databases=[DEFAULT_DB_ALIAS])
         except DatabaseError as error:
             raise UnavailableError(f"The database cannot be used: {error}") from error
+        except (SigningKeyError, StateError) as error:
+            raise UnavailableError(str(error)) from error
         except OSError as error:
             raise UnavailableError(f"ATOM_HOME ({settings.HOME.path}) cannot be used: {error}") from error
         for problem in problems:

@@ -9,6 +9,8 @@ from django.core.management.base import CommandParser
 from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_set_up
 from atomsite.console import Console
 from atomsite.up import CannotStartError, Plan, run
+from shellagent.errors import SigningKeyError
+from shellagent.signing_keys import signing_keys
 
 
 class Command(AtomCommand):
@@ -46,6 +48,10 @@ class Command(AtomCommand):
         if not home.path.is_dir():
             raise UnavailableError(f"{home.path} is not set up. Run: manage.py init")
         check_set_up()
+        try:
+            signing_keys()
+        except SigningKeyError as error:
+            raise UnavailableError(str(error)) from error
         plan = Plan(
             home=home,
             directory=settings.BASE_DIR,

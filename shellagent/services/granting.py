@@ -1,0 +1,45 @@
+"""What only this server can say, with a key that is not in the database: that a session may run, and that it starts."""
+
+import logging
+
+from shellagent import limits
+from shellagent.errors import SigningKeyError
+from shellagent.models import ShellSession
+from shellagent.protocol import GrantStatus, ServerKey, Start, StartGrant
+from shellagent.signing_keys import signing_keys
+
+logger = logging.getLogger(__name__)
+
+
+def public_keys() -> tuple[ServerKey, ...]:
+    """Return what hosts are told of this server's keys, oldest first; nothing where it cannot sign."""
+    try:
+        return signing_keys().public
+    except SigningKeyError as error:
+        logger.error("No start can be signed, so none is granted: %s", error)
+        return ()
+
+
+def warrant_of(session: ShellSession, digest: str) -> str:
+    """Return the warrant by which a session may run with this digest. Raises SigningKeyError."""
+    return signing_keys().warrant(session.pk, agent_id=session.agent_id, host_id=session.host_id, digest=digest)
+
+
+def is_warranted(session: ShellSession) -> bool:
+    """Return whether this server let the session run as it stands. Raises SigningKeyError."""
+    return signing_keys().is_warranted(
+        session.warrant, session.pk, agent_id=session.agent_id, host_id=session.host_id, digest=session.digest
+    )
+
+
+def start_grant(session: ShellSession, start: Start) -> StartGrant:
+    """Return the signed grant of a warranted session's start. Raises SigningKeyError."""
+    signer, deadline = signing_keys().signer, session.timeout_seconds + limits.GRACE_SECONDS
+    signature = signer.granted(
+        str(session.pk),
+        host_id=str(session.host_id),
+        start_key=start.start_key,
+        digest=session.digest,
+        deadline_seconds=deadline,
+    )
+    return StartGrant(str(session.pk), GrantStatus.GRANTED, deadline, key=signer.public_key, signature=signature)
