@@ -1,11 +1,10 @@
 """gunicorn's settings: `python -m gunicorn -c gunicorn.conf.py atomsite.asgi:application`, as `manage.py up` runs it.
 
-gunicorn's own asynchronous worker, because hosts and waiting agents hold a request open for up to 45 seconds: a held
-request costs no thread. docs/how-to/behind-tls.md shows it behind TLS.
+uvicorn's worker under gunicorn's master, because hosts and waiting agents hold a request open for up to 45 seconds: a
+held request costs no thread. docs/how-to/behind-tls.md shows it behind TLS.
 """
 
 import os
-import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ _is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
 bind = f"{os.environ.get('ATOM_BIND') or '127.0.0.1'}:{os.environ.get('PORT') or '8000'}"
 # On SQLite a held request is woken inside the process only, and one process writes at a time anyhow.
 workers = 1 if _is_sqlite else int(os.environ.get("WEB_CONCURRENCY") or 2)
-worker_class = "asgi"
-asgi_loop = "asyncio"
-http_parser = "python"
+worker_class = "atomsite.web.Worker"
 # Longer than a host's pause between two polls, so that its connection is not closed under the next request.
 keepalive = 75
-graceful_timeout = 2
+# More than the grace of `atomsite.web`.
+graceful_timeout = 4
 timeout = 60
 # The heartbeat of a worker is a file; on a disk that is busy its update can be what makes the worker look dead.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn unlinks the file at once
@@ -38,14 +36,3 @@ def on_starting(server: Any) -> None:
     from atomsite.leash import hide_memory  # noqa: PLC0415 - nothing runs when this file is read
 
     hide_memory()
-
-
-def post_worker_init(worker: Any) -> None:
-    """Let held requests answer as soon as the worker is told to stop: else each stop would wait for the longest."""
-    from shellagent import wake  # noqa: PLC0415 - Django is set up only now
-
-    def stop() -> None:
-        wake.close()
-        worker.handle_exit_signal()
-
-    worker.loop.add_signal_handler(signal.SIGTERM, stop)

@@ -29,6 +29,14 @@ def hide_memory() -> bool:
     return prctl(PR_SET_DUMPABLE, 0)
 
 
+def stop_without_parent(parent: int) -> None:
+    """Have this process told to stop when its parent dies; at once where it has died already."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # The parent may have died before the call above; then nobody would ever send the signal.
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(arguments: list[str]) -> int:
     """Become the program. Returns only when it must not run: 64 for wrong arguments, 0 when the parent is gone."""
     if len(arguments) < 2 or not arguments[0].isdigit():

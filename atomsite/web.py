@@ -1,0 +1,48 @@
+"""The web server's worker: uvicorn's, in C where it counts, under gunicorn's master."""
+
+from types import FrameType
+from typing import Any, Final
+
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from atomsite.leash import stop_without_parent
+from shellagent import wake
+
+#: How long requests that are being answered may take once the server is told to stop.
+GRACE_SECONDS: Final = 2
+
+
+class _Server(Server):
+    """uvicorn's server. Told to stop, it has held requests answer at once: else it would wait for the longest."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        wake.close()
+        super().handle_exit(sig, frame)
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
+    """What `worker_class` in gunicorn.conf.py names."""
+
+    CONFIG_KWARGS: Final[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "access_log": False,
+        "server_header": False,
+        "date_header": True,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+    }
+
+    def init_process(self) -> None:
+        """Begin to serve, and stop when the master is gone, however it went."""
+        stop_without_parent(self.ppid)
+        super().init_process()
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = _Server(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
