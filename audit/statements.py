@@ -13,6 +13,8 @@ from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, models
 
+from audit import driver
+
 Value = TypeVar("Value")
 _PLAIN = frozenset({str, int, bool, bytes, type(None)})
 _Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
@@ -46,9 +48,8 @@ def insert_values(
     sql, fields = _insertion(model, names, connection.vendor, ignore_known)
     prepare = preparer()
     values = [[prepare(field, value) for field, value in zip(fields, row, strict=True)] for row in rows]
-    with connection.cursor() as cursor:
-        # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
-        cursor.executemany(sql, values)
+    # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
+    driver.run_many(sql, values)
 
 
 @cache
@@ -113,9 +114,7 @@ class Prepared:
         params, adapt = list(template), _adapter(connection.vendor)
         for position, index in places:
             params[position] = adapt(flat[index])
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            found = cursor.fetchall()
+        found = driver.fetch(sql, params)
         return [_converted(row, converters) for row in found] if converters else found
 
     def _compile(self, lengths: Sequence[int]) -> _Built:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from audit import driver
 from governance.models import DirectoryRow, MatrixRow, PolicyGeneration, PolicyRule, PolicyVersion
 from governance.policy.content import content_of, table_files
 from governance.policy.decide import ENGINE, Policy, build_policy
@@ -28,6 +30,7 @@ class _Kept:
 
 
 _kept: _Kept | None = None
+_GENERATION: Final = "SELECT number FROM governance_policygeneration WHERE id = 1"
 
 
 def current_policy() -> Policy:
@@ -61,10 +64,10 @@ def policy_changed() -> None:
 
 
 def _generation() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT number FROM governance_policygeneration WHERE id = 1")
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0
+    rows = driver.once(
+        "policy generation", lambda: driver.fetch("SELECT number FROM governance_policygeneration WHERE id = 1", ())
+    )
+    return int(rows[0][0]) if rows else 0
 
 
 def _read(now: datetime) -> tuple[Policy, datetime | None]:

@@ -24,6 +24,7 @@ from typing import Final, Self
 from django.db import DatabaseError, close_old_connections, connection, transaction
 from rest_framework.exceptions import APIException
 
+from audit import driver
 from governance.errors import ProblemError
 from shellagent import wake
 from shellagent.protocol import ProtocolError
@@ -92,7 +93,11 @@ Deliver = Callable[[Sequence[tuple[Call, Answer]]], None]
 
 
 class _SpoiltError(RuntimeError):
-    """One of several calls failed inside a transaction that all share."""
+    """A call failed inside the transaction that all share. Holds what those that failed are told."""
+
+    def __init__(self, told: "dict[_Task, Answer | None]") -> None:
+        super().__init__()
+        self.told = told
 
 
 @dataclass(slots=True, eq=False)
@@ -192,7 +197,7 @@ class Clerk:
         is_undone = False
         try:
             with wake.gathering() as names:
-                with transaction.atomic():
+                with driver.remembering(), transaction.atomic():
                     is_undone = True
                     self._attempt_all(tasks, answers)
                     self._attempt_rung(names, answers)
@@ -205,7 +210,8 @@ class Clerk:
                 for task in tasks:
                     self._work([task])
                 return
-            answers = {task: task.call.failed(error) for task in tasks}
+            told = error.told if isinstance(error, _SpoiltError) else {}
+            answers = {task: told.get(task) or task.call.failed(error) for task in tasks}
         for task in answers:
             task.has_begun = True
         self._hand_over([(task, answer) for task, answer in answers.items() if answer is not None])
@@ -215,6 +221,7 @@ class Clerk:
 
     def _attempt_all(self, tasks: Sequence[_Task], answers: dict[_Task, Answer | None]) -> None:
         alike: dict[type[Call], list[_Task]] = {}
+        told: dict[_Task, Answer | None] = {}
         for task in tasks:
             if task.has_begun or task in answers:
                 answers[task] = task.call.look()
@@ -222,9 +229,11 @@ class Clerk:
                 alike.setdefault(type(task.call), []).append(task)
         for kind, group in alike.items():
             for task, found in zip(group, kind.begin_all([(task.call, task.listen) for task in group]), strict=True):
-                answers[task] = task.call.failed(found) if isinstance(found, Exception) else found
+                if isinstance(found, Exception):
+                    found = told[task] = task.call.failed(found)  # noqa: PLW2901
+                answers[task] = found
         if transaction.get_rollback():
-            raise _SpoiltError
+            raise _SpoiltError(told)
 
     def _attempt_rung(self, names: set[str], answers: dict[_Task, Answer | None]) -> None:
         """Look at the held calls that wait for what was just done, while it can still be committed together."""

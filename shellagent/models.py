@@ -6,8 +6,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import connection, models
+from django.db import models
 
+from audit import driver
 from audit.statements import padded, preparer
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.protocol import Desired
@@ -143,14 +144,12 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
             )
             for session_id, seq, columns in rows
         ]
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                f"UPDATE {meta.db_table} SET event_seq = event_seq + 1, status = %s{assignments} "  # noqa: S608
-                "WHERE id = %s AND event_seq = %s AND status = %s",
-                values,
-            )
-            if cursor.rowcount != len(rows):
-                raise RuntimeError("a locked session was moved by somebody else")
+        sql = (
+            f"UPDATE {meta.db_table} SET event_seq = event_seq + 1, status = %s{assignments} "  # noqa: S608
+            "WHERE id = %s AND event_seq = %s AND status = %s"
+        )
+        if driver.run_many(sql, values) != len(rows):
+            raise RuntimeError("a locked session was moved by somebody else")
 
     def number(self, **columns: Any) -> list[tuple[UUID, int]]:
         """Take the next event number of every session of this set, with these columns, whatever its status."""
@@ -178,13 +177,12 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
         *(prepare(key, session_id) for session_id in ids),
         *(state.value for state in states),
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {meta.db_table} SET event_seq = event_seq + 1{assignments} "  # noqa: S608  (columns of the model)
-            f"WHERE {where} RETURNING id, event_seq",
-            values,
-        )
-        return [(row[0] if isinstance(row[0], UUID) else UUID(row[0]), row[1]) for row in cursor.fetchall()]
+    rows = driver.fetch(
+        f"UPDATE {meta.db_table} SET event_seq = event_seq + 1{assignments} "  # noqa: S608  (columns of the model)
+        f"WHERE {where} RETURNING id, event_seq",
+        values,
+    )
+    return [(row[0] if isinstance(row[0], UUID) else UUID(row[0]), row[1]) for row in rows]
 
 
 class ShellSession(models.Model):

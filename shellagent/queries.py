@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
+from audit import driver
 from audit.statements import Prepared
 from governance.models import Agent
 from shellagent.models import AgentHost, ExecutionRecord, Host, SessionQuerySet, ShellSession
@@ -37,8 +38,12 @@ _HOST_BY_KEY = Prepared(lambda digest: Host.objects.filter(key_digest=digest).va
 
 def host_by_key(digest: str) -> Host | None:
     """Return the host whose key has this digest."""
-    rows = _HOST_BY_KEY.rows(digest)
-    return _instance(Host, rows[0]) if rows else None
+
+    def read() -> Host | None:
+        rows = _HOST_BY_KEY.rows(digest)
+        return _instance(Host, rows[0]) if rows else None
+
+    return driver.once((Host, digest), read)
 
 
 _DESIRED = Prepared(lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state"), int)
@@ -77,8 +82,12 @@ _LINKS_OF_HOST = Prepared(
 
 def links_of_host(host_id: int) -> dict[int, AgentHost]:
     """Return what each agent may do on a host, by the agent's id."""
-    links = [_instance(AgentHost, row) for row in _LINKS_OF_HOST.rows(host_id)]
-    return {link.agent_id: link for link in links}
+
+    def read() -> dict[int, AgentHost]:
+        links = [_instance(AgentHost, row) for row in _LINKS_OF_HOST.rows(host_id)]
+        return {link.agent_id: link for link in links}
+
+    return driver.once((AgentHost, host_id), read)
 
 
 def claimable(host_id: int, now: datetime) -> SessionQuerySet:

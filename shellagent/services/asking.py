@@ -146,7 +146,7 @@ def sessions_request(asked: Sequence[tuple[Ask, Asker]]) -> list[Kept | ProblemE
             found.append(together.prepare(ask, asker))
         except ProblemError as error:
             found.append(error)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         _keep([item for item in found if isinstance(item, _Prepared)])
     return [item.kept if isinstance(item, _Prepared) else item for item in found]
 

@@ -47,7 +47,7 @@ def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
     # A transaction is not begun for an empty queue.
     if not (connection.in_atomic_block or queries.has_claimable(host.pk, now)):
         return ()
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         candidates = queries.next_claimable(host.pk, now, min(request.free_slots, limits.CLAIM_BATCH))
         if not candidates:
             return ()

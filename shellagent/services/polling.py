@@ -122,7 +122,7 @@ def _seen(host: Host, changed: Iterable[str] = ()) -> None:
     is_recent = host.last_seen_at and now - host.last_seen_at < timedelta(seconds=limits.SEEN_EVERY_SECONDS)
     if changed or not is_recent:
         host.last_seen_at = now
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             host.save(update_fields=[*changed, "last_seen_at", "spool", "clock_skew_ms"])
 
 
@@ -131,7 +131,7 @@ def _renew(host: Host, running: tuple[str, ...], now: datetime) -> None:
     ids = protocol.session_ids(running)
     due_before = now + timedelta(seconds=limits.LEASE_RENEW_SECONDS)
     if due := queries.leases_due(host.pk, ids, due_before):
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             ShellSession.objects.filter(pk__in=due, host=host, status__in=[Status.CLAIMED, Status.RUNNING]).update(
                 lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS)
             )

@@ -43,7 +43,7 @@ def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
     """
     now = timezone.now()
     batch = _Batch(host, now)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         ids = protocol.session_ids(report.id for report in request.records)
         known = {str(session_id): session for session_id, session in queries.sessions_of_host(host.pk, ids).items()}
         standing = queries.records_of([session.pk for session in known.values()])

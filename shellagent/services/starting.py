@@ -22,7 +22,9 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
     now = timezone.now()
     answers: dict[str, StartGrant] = {}
     moves = []
-    with transaction.atomic():
+    if not all(start.start_key for start in request.starts):
+        raise InvalidError("A start key may not be empty.")
+    with transaction.atomic(savepoint=False):
         ids = protocol.session_ids(start.id for start in request.starts)
         known = {str(session_id): session for session_id, session in queries.sessions_of_host(host.pk, ids).items()}
         links = queries.links_of_host(host.pk)
@@ -30,8 +32,6 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
         for start in request.starts:
             if start.id in answers:
                 continue  # Of two wishes for one session in a call the first counts.
-            if not start.start_key:
-                raise InvalidError("A start key may not be empty.")
             session = known.get(start.id)
             if session is None:
                 answers[start.id] = _stale(start, "This host has no such session.")

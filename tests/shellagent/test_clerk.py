@@ -80,6 +80,11 @@ def swallow_an_error() -> None:
         pass
 
 
+def refuse_halfway() -> None:
+    with transaction.atomic(savepoint=False):
+        refuse()
+
+
 def refuse() -> None:
     raise InvalidError("no")
 
@@ -101,6 +106,7 @@ def test_what_waits_is_answered_in_one_transaction() -> None:
         (break_the_rules, "IntegrityError"),
         (swallow_an_error, "_SpoiltError"),
         (err, "ZeroDivisionError"),
+        (refuse_halfway, "InvalidError"),
     ],
 )
 def test_the_trouble_of_one_is_not_that_of_the_others(trouble: Callable[[], None], told: str) -> None:

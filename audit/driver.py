@@ -1,0 +1,88 @@
+"""Statements on the database driver's own cursor: Django's wrappers around one cost several times what it does.
+
+The connection, its transaction and its errors stay Django's. Where somebody listens to the statements, as a test that
+counts them does, they go through the wrappers. Values have to be what the driver takes (`audit.statements.preparer`).
+
+`once` keeps what was read until the end of a block, for reads that several parts of one transaction need.
+"""
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+Value = TypeVar("Value")
+
+
+def fetch(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Run a statement that returns rows. Raises the database's errors as Django's."""
+    database = connections[DEFAULT_DB_ALIAS]
+    if _is_heard(database):
+        with database.cursor() as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+    raw = _raw(database)
+    with database.wrap_database_errors:
+        found: list[tuple[Any, ...]] = raw.execute(_spelled(sql, database.vendor), values).fetchall()
+    return found
+
+
+def run_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Run a statement for each of these values. Returns how many rows it touched. Raises as `fetch` does."""
+    database = connections[DEFAULT_DB_ALIAS]
+    if _is_heard(database):
+        with database.cursor() as cursor:
+            cursor.executemany(sql, rows)
+            return int(cursor.rowcount)
+    raw = _raw(database)
+    with database.wrap_database_errors:
+        raw_cursor = raw.cursor()
+        if len(rows) == 1:
+            raw_cursor.execute(_spelled(sql, database.vendor), rows[0])
+        else:
+            raw_cursor.executemany(_spelled(sql, database.vendor), rows)
+        return int(raw_cursor.rowcount)
+
+
+def _is_heard(database: BaseDatabaseWrapper) -> bool:
+    return bool(database.execute_wrappers) or database.force_debug_cursor
+
+
+def _raw(database: BaseDatabaseWrapper) -> Any:
+    database.ensure_connection()
+    database.validate_no_broken_transaction()
+    return database.connection
+
+
+@cache
+def _spelled(sql: str, vendor: str) -> str:
+    """Return a statement with the driver's own place holders."""
+    return sql.replace("%s", "?").replace("%%", "%") if vendor == "sqlite" else sql
+
+
+_kept = threading.local()
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Have `once` read each thing once in this block. For one transaction: what it reads is the same throughout."""
+    before = getattr(_kept, "values", None)
+    _kept.values = {}
+    try:
+        yield
+    finally:
+        _kept.values = before
+
+
+def once(key: Hashable, read: Callable[[], Value]) -> Value:
+    """Return what `read` gives, or gave under this key before in a block of `remembering`."""
+    values: dict[Hashable, Value] | None = getattr(_kept, "values", None)
+    if values is None:
+        return read()
+    if key not in values:
+        values[key] = read()
+    return values[key]

@@ -1,0 +1,49 @@
+"""Statements on the driver's cursor, and reads that are kept for a transaction."""
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
+
+from audit import driver
+
+pytestmark = pytest.mark.django_db
+
+INSERT = (
+    'INSERT INTO audit_auditpayload (session_id, kind, "offset", salt, data, created_at) '
+    "VALUES (%s, %s, %s, %s, %s, '2026-01-01')"
+)
+ROWS = [("0" * 31 + str(number), "stdout", number, b"salt", b"100 %") for number in range(3)]
+
+
+def test_rows_are_written_and_read_as_through_djangos_cursor() -> None:
+    assert driver.run_many(INSERT, ROWS) == 3
+    assert driver.run_many(INSERT, [("a" * 32, "stderr", 0, b"salt", b"x")]) == 1
+    sql = 'SELECT kind, "offset" FROM audit_auditpayload WHERE kind = %s AND kind LIKE \'std%%\' ORDER BY "offset"'
+    plain = driver.fetch(sql, ("stdout",))
+    with CaptureQueriesContext(connection) as heard:
+        assert driver.fetch(sql, ("stdout",)) == plain == [("stdout", 0), ("stdout", 1), ("stdout", 2)]
+    assert len(heard) == 1
+
+
+def test_errors_are_djangos_and_a_broken_transaction_takes_no_more() -> None:
+    driver.run_many(INSERT, ROWS)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        driver.run_many(INSERT, ROWS)
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            driver.fetch("SELECT 1", ())
+        transaction.set_rollback(False)
+
+
+def test_a_thing_is_read_once_in_a_block_and_each_time_outside() -> None:
+    reads: list[int] = []
+
+    def read() -> int:
+        reads.append(0)
+        return len(reads)
+
+    with driver.remembering():
+        assert [driver.once("key", read), driver.once("key", read), driver.once("other", read)] == [1, 1, 2]
+    assert [driver.once("key", read), driver.once("key", read)] == [3, 4]
