@@ -2,6 +2,7 @@
 
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.db import models
 
 
@@ -35,6 +36,10 @@ class AuditEvent(models.Model):
     subject_id = models.CharField(max_length=64, blank=True)
     subject_label = models.CharField("subject", max_length=200, blank=True)
     outcome = models.CharField(max_length=20, blank=True)
+    #: What it is about besides its parties; null rather than empty, so that a column is added without a rewrite.
+    agent_id = models.BigIntegerField(null=True)
+    host_id = models.BigIntegerField(null=True)
+    category = models.CharField(max_length=10, null=True)  # noqa: DJ001
     body = models.TextField()
     #: SHA-256 of `body`, hexadecimal.
     hash = models.CharField(max_length=64)
@@ -55,6 +60,13 @@ class AuditEvent(models.Model):
             models.Index(fields=["tag", "-id"], name="audit_event_tag"),
             models.Index(fields=["actor_type", "actor_id", "-id"], name="audit_event_actor"),
             models.Index(fields=["subject_type", "subject_id", "-id"], name="audit_event_subject"),
+            models.Index(
+                fields=["agent_id", "-id"], condition=models.Q(agent_id__isnull=False), name="audit_event_agent"
+            ),
+            models.Index(fields=["host_id", "-id"], condition=models.Q(host_id__isnull=False), name="audit_event_host"),
+            models.Index(
+                fields=["category", "-id"], condition=models.Q(category__isnull=False), name="audit_event_category"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -68,7 +80,8 @@ class AuditPayload(models.Model):
     """Bytes that belong to a session and that erasure may take out: the request, decisions and output.
 
     The event that they belong to holds SHA-256(salt and bytes), so that erasing leaves the trail valid. `offset` is the
-    byte offset for output and a counter for the rest.
+    byte offset for output and a counter for the rest. An erased row stays, without salt and bytes: it keeps its place,
+    its size and the commitment, which an event of the erasure or of the retention repeats.
     """
 
     class Kind(models.TextChoices):
@@ -82,13 +95,75 @@ class AuditPayload(models.Model):
     offset = models.PositiveBigIntegerField(default=0)
     salt = models.BinaryField(max_length=16)
     data = models.BinaryField()
-    created_at = models.DateTimeField(db_index=True)
+    created_at = models.DateTimeField()
+    erased_at = models.DateTimeField(null=True)
+    #: Both only once it is erased: until then they follow from salt and bytes.
+    commitment = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    size = models.PositiveBigIntegerField(null=True)
 
     class Meta:
         default_permissions = ()
         constraints = [
             models.UniqueConstraint(fields=["session_id", "kind", "offset"], name="audit_payload_place"),
         ]
+        indexes = [
+            # What can still age out; an erased row is not looked at again.
+            models.Index(fields=["created_at"], condition=models.Q(erased_at=None), name="audit_payload_age"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.session_id} at {self.offset}"
+
+
+class AuditErasure(models.Model):
+    """A wish to erase what is stored of one session, and what a second person said to it."""
+
+    class Part(models.TextChoices):
+        REQUEST = "request", "what was asked: command, argv, reason and environment, and the words of the decisions"
+        OUTPUT = "output", "what it printed"
+        ALL = "all", "both"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        ERASED = "erased"
+        REFUSED = "refused"
+
+    session_id = models.UUIDField()
+    part = models.CharField(max_length=7, choices=Part.choices)
+    reason = models.TextField()
+    state = models.CharField(max_length=7, choices=State.choices, default=State.WAITING)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    requested_by_label = models.CharField(max_length=150)
+    requested_at = models.DateTimeField()
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    decided_by_label = models.CharField(max_length=150, blank=True)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session_id"], condition=models.Q(state="waiting"), name="audit_erasure_one_waits"
+            ),
+        ]
+        indexes = [models.Index(fields=["session_id"], name="audit_erasure_session")]
+
+    def __str__(self) -> str:
+        return f"erasure of {self.part} of {self.session_id}"
+
+
+class AuditDay(models.Model):
+    """How many events of a tag a day had. Counted by a task, so that no page counts the trail."""
+
+    day = models.DateField()
+    tag = models.CharField(max_length=40)
+    count = models.PositiveBigIntegerField()
+    #: False while the day is not over and may get more.
+    is_final = models.BooleanField(default=False)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["day", "tag"], name="audit_day_tag")]
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.tag} on {self.day}"

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from audit import canonical
 from audit.models import AuditEvent, AuditPayload
+from audit.origin import current_origin
 from audit.statements import Prepared, insert_values
 from audit.tags import Tag
 
@@ -38,8 +39,23 @@ SYSTEM = Party("system", label="the product")
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What an event is looked for by, besides its parties: the agent's and the host's id, and the category."""
+
+    agent_id: int | None = None
+    host_id: int | None = None
+    category: str | None = None
+
+
+NOTHING = About()
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """What is to be recorded. `data` holds what canonical JSON can hold: no floats, integers below 2**53."""
+    """What is to be recorded. `data` holds what canonical JSON can hold: no floats, integers below 2**53.
+
+    An agent or a host that is a party of the event is found by it without being named in `about`.
+    """
 
     tag: Tag
     actor: Party
@@ -48,6 +64,7 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
     session_id: UUID | None = None
     session_seq: int | None = None
+    about: About = NOTHING
 
 
 def record(*events: Event) -> None:
@@ -74,6 +91,9 @@ _EVENT_COLUMNS = (
     "subject_id",
     "subject_label",
     "outcome",
+    "agent_id",
+    "host_id",
+    "category",
     "body",
     "hash",
 )
@@ -82,6 +102,8 @@ _EVENT_COLUMNS = (
 def _row(event: Event) -> tuple[object, ...]:
     uid = uuid7()
     now_us = time.time_ns() // 1000
+    origin = current_origin()
+    agent_id, host_id = _number(event, "agent", event.about.agent_id), _number(event, "host", event.about.host_id)
     body = canonical.dumps(
         {
             "v": 1,
@@ -95,6 +117,8 @@ def _row(event: Event) -> tuple[object, ...]:
             "outcome": event.outcome,
             "session_id": str(event.session_id) if event.session_id else None,
             "session_seq": event.session_seq,
+            "about": {"agent": agent_id, "host": host_id, "category": event.about.category},
+            "origin": origin.to_json() if origin else None,
             "data": event.data,
         }
     )
@@ -111,9 +135,22 @@ def _row(event: Event) -> tuple[object, ...]:
         event.subject.id,
         event.subject.label[:200],
         str(event.outcome),
+        agent_id,
+        host_id,
+        event.about.category,
         body,
         hashlib.sha256(body.encode()).hexdigest(),
     )
+
+
+def _number(event: Event, kind: str, known: int | None) -> int | None:
+    """Return the id of the agent or host that an event is about: the one it names, else the one that is a party."""
+    if known is not None:
+        return known
+    for party in (event.subject, event.actor):
+        if party.type == kind and party.id.isdecimal():
+            return int(party.id)
+    return None
 
 
 @cache
@@ -158,7 +195,7 @@ def store(payloads: Iterable[Payload], now: datetime, *, ignore_known: bool = Fa
 
 
 def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[StoredPayload]:
-    """Return the stored payloads of these sessions, ordered by session, kind and offset; all kinds by default."""
+    """Return the stored payloads of these sessions, ordered by session, kind and offset; erased ones are missing."""
     rows = _payloads(kinds).rows(list(session_ids))
     return [StoredPayload(session_id, kind, offset, bytes(data)) for session_id, kind, offset, data in rows]
 
@@ -166,7 +203,7 @@ def payloads_of(session_ids: Sequence[UUID], *kinds: AuditPayload.Kind) -> list[
 @cache
 def _payloads(kinds: tuple[AuditPayload.Kind, ...]) -> Prepared:
     def build(ids: list[UUID]) -> QuerySet[AuditPayload, Any]:
-        rows = AuditPayload.objects.filter(session_id__in=ids)
+        rows = AuditPayload.objects.filter(session_id__in=ids, erased_at=None)
         if kinds:
             rows = rows.filter(kind__in=[kind.value for kind in kinds])
         return rows.order_by("session_id", "kind", "offset").values_list("session_id", "kind", "offset", "data")

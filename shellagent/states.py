@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 from audit.tags import Tag
 
@@ -71,3 +72,13 @@ TERMINAL: Final = frozenset(Status) - ACTIVE
 def sources_of(target: Status) -> frozenset[Status]:
     """Return the states from which `target` can be reached."""
     return frozenset(source for source, reached in TRANSITIONS if reached == target)
+
+
+class Numbered(NamedTuple):
+    """A session that took its next event number, and what its events are about."""
+
+    session_id: UUID
+    event_seq: int
+    agent_id: int
+    host_id: int
+    category: str

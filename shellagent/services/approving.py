@@ -18,7 +18,7 @@ from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, ShellSession
 from shellagent.services.deciding import Circumstances, decision_again, decision_digest, stored_of
 from shellagent.services.granting import warrant_of
-from shellagent.services.moving import session_note, session_party, sessions_move
+from shellagent.services.moving import session_about, session_note, session_party, sessions_move
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
 
@@ -86,7 +86,8 @@ def may_approve(session: ShellSession, user: User) -> str:
 def _check_approver(session: ShellSession, user: User) -> None:
     if refusal := may_approve(session, user):
         with transaction.atomic():
-            record(Event(Tag.APPROVAL_REFUSED, user_party(user), session_party(session.pk), data={"why": refusal}))
+            party, data = session_party(session.pk), {"why": refusal}
+            record(Event(Tag.APPROVAL_REFUSED, user_party(user), party, "", data, about=session_about(session)))
         raise ForbiddenError(refusal)
 
 

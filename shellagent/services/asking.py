@@ -43,7 +43,7 @@ from shellagent.services.deciding import (
     engine_error_record,
 )
 from shellagent.services.granting import warrant_of
-from shellagent.services.moving import session_party
+from shellagent.services.moving import session_about, session_party
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
 
@@ -211,7 +211,8 @@ class _Together:
         }
         status = Status(session.status)
         party = session_party(session.pk, asker.name)
-        event = Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq)
+        about = session_about(session)
+        event = Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq, about)
         return _Prepared(session, decision, row, (request_payload, decision_payload), event)
 
     def _circumstances_of(self, asker: Asker, link: AgentHost) -> tuple[Circumstances, str]:

@@ -20,7 +20,7 @@ from governance.policy.plan import Plan
 from governance.policy.types import Decision, Facts, Maturity, Outcome, Question, Rule
 from shellagent import models, protocol
 from shellagent.models import AgentHost, Host, ShellSession
-from shellagent.services.moving import session_party
+from shellagent.services.moving import session_about, session_party
 
 #: A host that reports a protection of this name confines what commands can reach in the file system.
 SANDBOX_PROTECTION = "landlock-fs"
@@ -214,7 +214,7 @@ def engine_error_record(decision: Decision, session: ShellSession) -> None:
     if why:
         data = {"session": str(session.pk), "why": why, "policy_version": decision.policy_version}
         subject = session_party(session.pk, session.agent_label)
-        record(Event(Tag.POLICY_ENGINE_ERROR, SYSTEM, subject, "denied", data))
+        record(Event(Tag.POLICY_ENGINE_ERROR, SYSTEM, subject, "denied", data, about=session_about(session)))
 
 
 def _own_hosts(hostname: str) -> tuple[str, ...]:

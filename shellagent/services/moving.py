@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from audit.tags import Tag
-from audit.trail import Event, Party, record
+from audit.trail import About, Event, Party, record
 from shellagent import wake
 from shellagent.models import SessionQuerySet, ShellSession
-from shellagent.states import TERMINAL, Status, sources_of
+from shellagent.states import TERMINAL, Numbered, Status, sources_of
 
 Data = Mapping[str, object]
 
@@ -21,15 +21,21 @@ def session_party(session_id: UUID, label: str = "") -> Party:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One session's arrow: where to, what its event says, and what else is written with it."""
+    """One session's arrow: where to, what its event says, and what else is written with it.
 
-    session_id: UUID
+    The session is as it was read under its lock.
+    """
+
+    session: ShellSession
     to: Status
     data: Data
     columns: Mapping[str, Any]
-    #: The state and the event number that the session has, as read under its lock.
-    source: Status
-    event_seq: int
+
+    @property
+    def numbered(self) -> Numbered:
+        """Return the place that its event takes."""
+        session = self.session
+        return Numbered(session.pk, session.event_seq + 1, session.agent_id, session.host_id, session.category)
 
 
 def sessions_move(
@@ -50,8 +56,8 @@ def sessions_move(
         moved = sessions.move(to, states, **columns)
     else:
         moved = ShellSession.objects.move_ids(sessions, to, states, **columns)
-    _tell([_event((session_id, seq), to.tag, actor, str(to), data) for session_id, seq in moved])
-    return [session_id for session_id, _seq in moved]
+    _tell([_event(numbered, to.tag, actor, str(to), data) for numbered in moved])
+    return [numbered.session_id for numbered in moved]
 
 
 def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
@@ -61,13 +67,11 @@ def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
     """
     alike: dict[tuple[Status, Status, tuple[str, ...]], list[Move]] = {}
     for move in moves:
-        alike.setdefault((move.source, move.to, tuple(move.columns)), []).append(move)
+        alike.setdefault((Status(move.session.status), move.to, tuple(move.columns)), []).append(move)
     for (source, to, _names), group in alike.items():
-        rows = [(move.session_id, move.event_seq, move.columns) for move in group]
+        rows = [(move.session.pk, move.session.event_seq, move.columns) for move in group]
         ShellSession.objects.move_locked(rows, to, source)
-    _tell(
-        [_event((move.session_id, move.event_seq + 1), move.to.tag, actor, str(move.to), move.data) for move in moves]
-    )
+    _tell([_event(move.numbered, move.to.tag, actor, str(move.to), move.data) for move in moves])
 
 
 def _tell(events: Sequence[Event]) -> None:
@@ -87,6 +91,12 @@ def session_note(session_id: UUID, tag: Tag, *, actor: Party, data: Data | None 
     return False
 
 
-def _event(numbered: tuple[UUID, int], tag: Tag, actor: Party, outcome: str, data: Data | None) -> Event:
-    session_id, seq = numbered
-    return Event(tag, actor, session_party(session_id), outcome, data or {}, session_id, seq)
+def _event(numbered: Numbered, tag: Tag, actor: Party, outcome: str, data: Data | None) -> Event:
+    session_id, seq, agent_id, host_id, category = numbered
+    about = About(agent_id, host_id, category)
+    return Event(tag, actor, session_party(session_id), outcome, data or {}, session_id, seq, about)
+
+
+def session_about(session: ShellSession) -> About:
+    """Return what the events of a session are about."""
+    return About(session.agent_id, session.host_id, session.category)

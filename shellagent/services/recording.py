@@ -162,7 +162,7 @@ def _ended(
         "termination_detail": report.detail,
         "exit_code": report.exit_code,
     }
-    return Move(session.pk, Status(report.outcome.value), data, columns, Status(session.status), session.event_seq)
+    return Move(session, Status(report.outcome.value), data, columns)
 
 
 def _requeued(session: ShellSession, report: ExecutionReport, digest: str, now: datetime) -> Move:
@@ -172,7 +172,7 @@ def _requeued(session: ShellSession, report: ExecutionReport, digest: str, now: 
         "lease_expires_at": None,
         "expires_at": now + timedelta(seconds=limits.QUEUED_SECONDS),
     }
-    return Move(session.pk, Status.QUEUED, data, columns, Status.CLAIMED, session.event_seq)
+    return Move(session, Status.QUEUED, data, columns)
 
 
 def output_append(*, host: Host, session_id: UUID, request: protocol.OutputRequest) -> dict[str, int]:
@@ -211,7 +211,7 @@ def output_ends(session_id: UUID) -> dict[str, int]:
     ends = {}
     for stream, kind in STREAMS.items():
         last = AuditPayload.objects.filter(session_id=session_id, kind=kind).order_by("-offset").first()
-        ends[stream] = last.offset + len(last.data) if last else 0
+        ends[stream] = last.offset + (len(last.data) if last.size is None else last.size) if last else 0
     return ends
 
 

@@ -54,7 +54,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
 
 def _running(session: ShellSession, start: Start, now: datetime) -> Move:
     return Move(
-        session.pk,
+        session,
         Status.RUNNING,
         {"start_key": start.start_key, "digest": start.digest},
         {
@@ -62,8 +62,6 @@ def _running(session: ShellSession, start: Start, now: datetime) -> Move:
             "started_at": now,
             "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
         },
-        Status.CLAIMED,
-        session.event_seq,
     )
 
 

@@ -15,7 +15,7 @@ from audit import triggers
 from audit.canonical import CanonicalError
 from audit.models import AppendOnlyError, AuditEvent, AuditPayload
 from audit.tags import Tag
-from audit.trail import SYSTEM, Event, Party, Payload, TrailError, payloads_of, record, store
+from audit.trail import SYSTEM, About, Event, Party, Payload, TrailError, payloads_of, record, store
 from tests.database import OwnDatabase
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -36,6 +36,7 @@ def event(db: None) -> AuditEvent:
                 {"rules": ["one", "two"], "count": 2, "nothing": None, "text": 'é\u2028"'},
                 session_id,
                 1,
+                About(host_id=3, category="read"),
             )
         )
     return AuditEvent.objects.get(session_id=session_id)
@@ -56,8 +57,11 @@ def test_body_and_columns_agree(event: AuditEvent) -> None:
         "outcome": event.outcome,
         "session_id": str(event.session_id),
         "session_seq": event.session_seq,
+        "about": {"agent": 7, "host": 3, "category": "read"},
+        "origin": None,
         "data": {"rules": ["one", "two"], "count": 2, "nothing": None, "text": 'é\u2028"'},
     }
+    assert (event.agent_id, event.host_id, event.category) == (7, 3, "read")
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=body["time_us"]) == event.occurred_at
 
 
