@@ -129,7 +129,7 @@ def test_without_its_key_the_server_lets_nothing_run(keys_folder: Path, scene: S
     answer = scene.poll()
     assert (answer.sessions, answer.server_keys) == ((), ())
     assert reread(waiting).status == Status.QUEUED
-    (message,) = [found for found in run_checks(databases=["default"]) if found.id == "shellagent.E001"]
+    (message,) = [found for found in run_checks(databases=["default"]) if found.id == "shellagent.W001"]
     assert str(file) in message.msg
     problem = scene.as_agent(ALLOWED[0]).execute(ALLOWED[1])
     assert (problem.status, problem.problem) == (503, "unavailable")
