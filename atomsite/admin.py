@@ -7,7 +7,10 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.http import HttpRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 
 from audit.admin_lists import ShowOnlyAdmin
 
@@ -41,7 +44,12 @@ class SuperusersOnly:
 
 
 class PeopleAdmin(SuperusersOnly, _UserAdmin):
-    """Users."""
+    """Users. What is changed here and its event are one transaction; Django's own pages see to that except for this."""
+
+    @method_decorator(sensitive_post_parameters())
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
 
 
 class GroupsAdmin(SuperusersOnly, GroupAdmin):

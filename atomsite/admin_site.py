@@ -5,6 +5,7 @@ from typing import Any, Final
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -36,6 +37,11 @@ class AtomAdminSite(admin.AdminSite):
         for app in apps:
             app["name"] = SECTIONS.get(app["app_label"], app["name"])
         return sorted(apps, key=lambda app: order.index(app["app_label"]) if app["app_label"] in order else len(order))
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Change one's own password, in one transaction with the event that says so."""
+        with transaction.atomic():
+            return super().password_change(request, extra_context)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show what waits, what runs and which hosts are alive, each to whom may see it."""

@@ -70,7 +70,10 @@ ATOM_PENDING_PER_AGENT = _number("ATOM_PENDING_PER_AGENT", 20)
 #: Requests of one key that may be held open at a time, so that no agent can take the threads that hosts need.
 ATOM_WAITS_PER_KEY = _number("ATOM_WAITS_PER_KEY", 4)
 ATOM_WAITS_TOTAL = _number("ATOM_WAITS_TOTAL", 16)
+#: After how many days what is stored of ended sessions is erased; 0 keeps it. Events stay in any case.
 ATOM_RETENTION_DAYS = _number("ATOM_RETENTION_DAYS", 90)
+ATOM_RETENTION_REQUEST_DAYS = _number("ATOM_RETENTION_REQUEST_DAYS", ATOM_RETENTION_DAYS)
+ATOM_RETENTION_OUTPUT_DAYS = _number("ATOM_RETENTION_OUTPUT_DAYS", ATOM_RETENTION_DAYS)
 #: What a scraper shows at `/metrics`; empty: people only.
 ATOM_METRICS_TOKEN = os.environ.get("ATOM_METRICS_TOKEN", "")
 

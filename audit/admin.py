@@ -1,6 +1,7 @@
 """The trail in the admin: read-only, for people with the permission. Reading it is itself an event."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -8,7 +9,6 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,12 +19,12 @@ from django.utils.safestring import SafeString
 from audit.admin_lists import ShowOnlyAdmin, UncountedChangeList
 from audit.admin_text import visible, visible_block
 from audit.models import AuditEvent
+from audit.reading import reading_record
 from audit.tags import Tag
-from audit.trail import Event, Party, record
 
 #: A name has no index: it is looked for among the newest events only.
 NAME_WINDOW: Final = 100_000
-_PARTIES: Final = ("user", "agent", "host", "session", "rule", "system")
+_PARTIES: Final = ("user", "group", "agent", "host", "session", "rule", "system")
 #: An event with one of these outcomes has the tag `session:…`, which has an index.
 _SESSION_OUTCOMES: Final = (
     *("denied", "pending", "queued", "claimed", "running", "succeeded", "failed", "timed_out", "aborted", "refused"),
@@ -136,8 +136,8 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.may_view(request):
             raise PermissionDenied
-        asked = {name: ",".join(values) for name, values in request.GET.lists()}
-        _record_reading(request, {"asked": asked})
+        asked = asked_in(request)
+        _record_reading(request, asked)
         context = {"title": "Audit trail", "empty_text": "No event matches.", **(extra_context or {})}
         return super().changelist_view(request, context)
 
@@ -206,10 +206,14 @@ def _party(kind: str, number: str, label: str) -> SafeString:
     )
 
 
-def _record_reading(request: HttpRequest, data: dict[str, object]) -> None:
+def asked_in(request: HttpRequest) -> dict[str, str]:
+    """Return the filters and the search of a list, as an event can keep them."""
+    named = ((name, ",".join(values)[:200]) for name, values in request.GET.lists() if name.isascii())
+    return {name[:40]: value for name, value in named if name != "p"}
+
+
+def _record_reading(request: HttpRequest, asked: Mapping[str, str]) -> None:
     user = request.user
     if not isinstance(user, User):
         raise PermissionDenied
-    reader = Party("user", str(user.pk), user.get_username())
-    with transaction.atomic():
-        record(Event(Tag.TRAIL_READ, reader, Party("system", label="the trail"), data=data))
+    reading_record(user, asked)

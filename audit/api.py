@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -15,8 +14,8 @@ from rest_framework.response import Response
 
 from audit.models import AuditEvent
 from audit.pagination import CheckedCursorPagination
+from audit.reading import reading_record
 from audit.tags import Tag
-from audit.trail import Event, Party, record
 
 
 class EventSerializer(serializers.ModelSerializer[AuditEvent]):
@@ -95,7 +94,5 @@ class EventListView(GenericAPIView[AuditEvent]):
         if before:
             events = events.filter(occurred_at__lt=before)
         page = self.paginate_queryset(events)
-        reader = Party("user", str(user.pk), user.get_username())
-        with transaction.atomic():
-            record(Event(Tag.TRAIL_READ, reader, Party("system", label="the trail"), data={"asked": asked}))
+        reading_record(user, {**asked, "by": "the API"})
         return self.get_paginated_response(self.get_serializer(page, many=True).data)

@@ -6,4 +6,6 @@ class AuditConfig(AppConfig):
     verbose_name = "Audit trail"
 
     def ready(self) -> None:
-        from audit import checks  # noqa: F401, PLC0415  (registers the system checks)
+        from audit import checks, people  # noqa: F401, PLC0415  (the import registers the system checks)
+
+        people.connect()

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Tag(StrEnum):
-    """The tag of an audit event."""
+    """The tag of an audit event. At most 40 characters, as the column has it."""
 
     SESSION_DENIED = "session:denied"
     SESSION_PENDING = "session:pending"
@@ -21,6 +21,7 @@ class Tag(StrEnum):
     SESSION_ABORTED = "session:aborted"
     SESSION_LOST = "session:lost"
     SESSION_CANCEL_REQUESTED = "session:cancel_requested"
+    SESSION_OUTPUT = "session:output"
     SESSION_DECIDED_AGAIN = "session:decided_again"
     SESSION_LATE_RESULT = "session:late_result"
     SESSION_RECORD_CONFLICT = "session:record_conflict"
@@ -45,5 +46,23 @@ class Tag(StrEnum):
     RULE_CHANGED = "rule:changed"
     RULE_DELETED = "rule:deleted"
     POLICY_ENGINE_ERROR = "policy:engine_error"
+    POLICY_TABLES_CHANGED = "policy:tables_changed"
+    USER_LOGGED_IN = "user:logged_in"
+    USER_LOGGED_OUT = "user:logged_out"
+    USER_LOGIN_FAILED = "user:login_failed"
+    USER_LOCKED_OUT = "user:locked_out"
+    USER_CREATED = "user:created"
+    USER_CHANGED = "user:changed"
+    USER_DELETED = "user:deleted"
+    USER_PASSWORD_CHANGED = "user:password_changed"  # noqa: S105 - a tag
+    USER_PERMISSIONS_CHANGED = "user:permissions_changed"
+    USER_GROUPS_CHANGED = "user:groups_changed"
+    GROUP_CREATED = "group:created"
+    GROUP_CHANGED = "group:changed"
+    GROUP_DELETED = "group:deleted"
+    GROUP_PERMISSIONS_CHANGED = "group:permissions_changed"
     TRAIL_READ = "trail:read"
+    ERASURE_REQUESTED = "erasure:requested"
+    ERASURE_REFUSED = "erasure:refused"
+    ERASURE_DONE = "erasure:done"
     RETENTION_APPLIED = "retention:applied"

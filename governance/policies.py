@@ -1,7 +1,10 @@
 """The policy in force: the rows a person edits and the shipped tables, as one frozen value kept in memory."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from django.db import connection, transaction
@@ -9,9 +12,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit import driver
+from audit.models import AuditEvent
+from audit.tags import Tag
+from audit.trail import SYSTEM, Event, Party, record
 from governance.models import DirectoryRow, MatrixRow, PolicyGeneration, PolicyRule, PolicyVersion
 from governance.policy.content import content_of, table_files
 from governance.policy.decide import ENGINE, Policy, build_policy
+from governance.policy.paths import SHIPPED_PROTECTED
 from governance.policy.types import Access, Category, DirectoryRule, Maturity, Outcome
 
 
@@ -30,6 +37,7 @@ class _Kept:
 
 
 _kept: _Kept | None = None
+_told_of_tables = ""
 _GENERATION: Final = "SELECT number FROM governance_policygeneration WHERE id = 1"
 
 
@@ -43,6 +51,7 @@ def current_policy() -> Policy:
     with transaction.atomic():
         generation = _generation()
         policy, until = _read(now)
+        _tell_of_tables(database)
         if _keep_version(policy, now):
             # A transaction that is taken back takes its generation with it, which then comes to mean other rules.
             transaction.on_commit(lambda: _keep(_Kept(database, generation, until, policy)))
@@ -102,6 +111,36 @@ def _keep_version(policy: Policy, now: datetime) -> bool:
     # It may have been written since it was looked for.
     PolicyVersion.objects.bulk_create([row], ignore_conflicts=True)
     return True
+
+
+@cache
+def _shipped() -> dict[str, str]:
+    """Return the SHA-256 of each program table and of the protected paths, as read here, and the engine."""
+    texts = {**table_files(), SHIPPED_PROTECTED.name: SHIPPED_PROTECTED.read_text(encoding="utf-8")}
+    return {"engine": str(ENGINE), **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}}
+
+
+def _tell_of_tables(database: str) -> None:
+    """Write an event where the tables in force are others than the last such event says: a new release, or an edit.
+
+    A person changes rules by `rule_save`; tables are files, so that the first process that reads them tells of them.
+    Two that begin at once may both do so, and say the same.
+    """
+    if _told_of_tables == database:
+        return
+    last = AuditEvent.objects.filter(tag=Tag.POLICY_TABLES_CHANGED).order_by("-id").values_list("body", flat=True)
+    before: dict[str, str] = next((json.loads(body)["data"]["after"] for body in last[:1]), {})
+    after = _shipped()
+    if before != after:
+        changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        data = {"changed": changed, "before": before, "after": after}
+        record(Event(Tag.POLICY_TABLES_CHANGED, SYSTEM, Party("rule", "tables", "the program tables"), data=data))
+    transaction.on_commit(lambda: _tables_are_told(database))
+
+
+def _tables_are_told(database: str) -> None:
+    global _told_of_tables  # noqa: PLW0603  (once a process and database)
+    _told_of_tables = database
 
 
 def _is_only_writer(version: str) -> bool:

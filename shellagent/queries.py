@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
 from audit import driver
+from audit.models import AuditPayload
 from audit.statements import Prepared
 from governance.models import Agent
 from shellagent.models import AgentHost, ExecutionRecord, Host, SessionQuerySet, ShellSession
@@ -181,6 +182,19 @@ def records_of(ids: list[UUID]) -> dict[UUID, list[tuple[str, bool]]]:
     for session_id, digest, is_late in _RECORDS.rows(ids):
         found.setdefault(session_id, []).append((digest, is_late))
     return found
+
+
+_OUTPUT_PLACES = Prepared(
+    lambda ids: AuditPayload.objects.filter(
+        session_id__in=ids, kind__in=[AuditPayload.Kind.STDOUT.value, AuditPayload.Kind.STDERR.value]
+    ).values_list("session_id", "kind", "offset"),
+    list,
+)
+
+
+def output_places(ids: list[UUID]) -> set[tuple[UUID, str, int]]:
+    """Return where output of these sessions is stored already, erased parts too."""
+    return {(row[0], str(row[1]), int(row[2])) for row in _OUTPUT_PLACES.rows(ids)}
 
 
 _WHOLE_RECORDS = Prepared(

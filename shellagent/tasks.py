@@ -3,14 +3,17 @@
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.utils import timezone
 from django_q.models import Schedule
 
+from audit.counting import days_count
+from audit.models import AuditErasure
 from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire
 
 _WORKER_LATE = timedelta(minutes=3)
 
 #: The only functions that are ever scheduled, and every how many minutes.
-SCHEDULED = {"shellagent.tasks.tidy": 1, "shellagent.tasks.retire": 24 * 60}
+SCHEDULED = {"shellagent.tasks.tidy": 1, "shellagent.tasks.retire": 60, "shellagent.tasks.count": 5}
 
 
 def tidy() -> dict[str, int]:
@@ -23,9 +26,15 @@ def tidy() -> dict[str, int]:
 def retire() -> dict[str, int]:
     """Remove what is older than the installation keeps. Returns how many of each."""
     return {
-        "payloads": payloads_retire(settings.ATOM_RETENTION_DAYS),
+        "requests": payloads_retire(AuditErasure.Part.REQUEST, settings.ATOM_RETENTION_REQUEST_DAYS),
+        "output": payloads_retire(AuditErasure.Part.OUTPUT, settings.ATOM_RETENTION_OUTPUT_DAYS),
         "idempotency_keys": idempotency_keys_retire(),
     }
+
+
+def count() -> int:
+    """Count the trail's events by day, for the chart. Returns how many days were counted."""
+    return days_count(timezone.now())
 
 
 def schedules_install() -> None:

@@ -4,6 +4,7 @@ from shellagent.services.approving import may_approve, session_approve, session_
 from shellagent.services.asking import Ask, Asker, Idempotency, Kept, session_request, sessions_request
 from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.dry_running import dry_run
+from shellagent.services.erasing import erasure_decide, erasure_request, payloads_retire
 from shellagent.services.hosts import (
     agent_host_delete,
     agent_host_set,
@@ -19,7 +20,6 @@ from shellagent.services.starting import sessions_start
 from shellagent.services.tidying import (
     idempotency_keys_retire,
     leases_tidy,
-    payloads_retire,
     session_expire,
     sessions_expire,
 )
@@ -33,6 +33,8 @@ __all__ = [
     "agent_host_set",
     "dry_run",
     "enrolment_issue",
+    "erasure_decide",
+    "erasure_request",
     "host_enrol",
     "host_party",
     "host_poll",

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit.tags import Tag
-from audit.trail import Event, Party, record
+from audit.trail import About, Event, Party, record
 from governance import keys
 from governance.authentication import key_refused
 from governance.errors import ConflictError, InvalidError, UnauthenticatedError
@@ -59,12 +59,15 @@ def host_enrol(*, code: str, facts: HostFacts) -> tuple[Host, str]:
 
 def _enrolled(host: Host, facts: HostFacts) -> tuple[Host, str]:
     made = keys.make(keys.KeyKind.HOST)
+    before = host.key_prefix if host.key_digest else ""
     host.key_digest, host.key_prefix = made.digest, made.prefix
     host.facts = asdict(facts)
     host.instance_id = ""
     host.save()
     party = host_party(host)
-    record(Event(Tag.HOST_ENROLLED, party, party, data={"prefix": made.prefix, "hostname": facts.hostname}))
+    # With a key before it, this is its rotation: the old key opens nothing from here on.
+    data = {"prefix": made.prefix, "prefix_before": before, "hostname": facts.hostname}
+    record(Event(Tag.HOST_ENROLLED, party, party, data=data))
     return host, made.text
 
 
@@ -103,6 +106,7 @@ def agent_host_set(
     if working_directory and not working_directory.startswith("/"):
         raise InvalidError("The working directory must be absolute.", field="working_directory")
     link = AgentHost.objects.filter(agent=agent, host=host).first() or AgentHost(agent=agent, host=host)
+    before = _terms(link) if link.pk else None
     if is_default:
         AgentHost.objects.filter(agent=agent).exclude(pk=link.pk).update(is_default=False)
     link.is_default = is_default
@@ -110,13 +114,9 @@ def agent_host_set(
     link.maturity_cap = maturity_cap or ""
     link.full_clean()
     link.save()
-    data = {
-        "host": host.name,
-        "is_default": is_default,
-        "working_directory": working_directory,
-        "maturity_cap": link.maturity_cap,
-    }
-    record(Event(Tag.AGENT_HOST_CHANGED, actor, Party("agent", str(agent.pk), agent.name), data=data))
+    data = {"host": host.name, "before": before, "after": _terms(link)}
+    party = Party("agent", str(agent.pk), agent.name)
+    record(Event(Tag.AGENT_HOST_CHANGED, actor, party, data=data, about=About(host_id=host.pk)))
     return link
 
 
@@ -124,5 +124,14 @@ def agent_host_set(
 def agent_host_delete(*, link: AgentHost, actor: Party) -> None:
     """Take a host from an agent; what waits there is decided again, and denied, when it would be claimed."""
     party = Party("agent", str(link.agent_id), link.agent.name)
-    record(Event(Tag.AGENT_HOST_DELETED, actor, party, data={"host": link.host.name}))
+    data = {"host": link.host.name, "before": _terms(link)}
+    record(Event(Tag.AGENT_HOST_DELETED, actor, party, data=data, about=About(host_id=link.host_id)))
     link.delete()
+
+
+def _terms(link: AgentHost) -> dict[str, object]:
+    return {
+        "is_default": link.is_default,
+        "working_directory": link.working_directory,
+        "maturity_cap": link.maturity_cap,
+    }

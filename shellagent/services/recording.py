@@ -42,11 +42,12 @@ def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
     event that says so), `unknown` for a session that is not this host's.
     """
     now = timezone.now()
-    batch = _Batch(host, now)
     with transaction.atomic(savepoint=False):
         ids = protocol.session_ids(report.id for report in request.records)
         known = {str(session_id): session for session_id, session in queries.sessions_of_host(host.pk, ids).items()}
         standing = queries.records_of([session.pk for session in known.values()])
+        with_output = [known[report.id].pk for report in request.records if report.output and report.id in known]
+        batch = _Batch(host, now, queries.output_places(with_output))
         statuses = {
             report.id: batch.take(known[report.id], report, standing) if report.id in known else "unknown"
             for report in request.records
@@ -58,9 +59,11 @@ def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
 class _Batch:
     """The records of one call, judged one by one and written together."""
 
-    def __init__(self, host: Host, now: datetime) -> None:
+    def __init__(self, host: Host, now: datetime, places: set[tuple[UUID, str, int]]) -> None:
         self.host = host
         self.now = now
+        #: Where output is stored already; a segment for such a place is passed over, and no event commits to it.
+        self.places = places
         self.moves: list[Move] = []
         self.rows: list[ExecutionRecord] = []
         self.payloads: list[Payload] = []
@@ -73,12 +76,16 @@ class _Batch:
         if any(known == digest for known, _is_late in kept):
             return "known"
         is_late = session.status == Status.LOST
-        has_place = not any(late == is_late for _known, late in kept)
+        has_place = not any(was_late == is_late for _known, was_late in kept)
         is_ours = report.start_key == session.start_key
         if is_ours and has_place and is_late:
-            self._keep(session, report, digest, is_late=True)
+            late = self._keep(session, report, digest, is_late=True)
             kept.append((digest, True))
-            told: dict[str, object] = {"outcome": str(report.outcome), "record": digest}
+            told: dict[str, object] = {
+                "outcome": str(report.outcome),
+                "record": digest,
+                "output_commitments": [payload.commitment for payload in late],
+            }
             self.notes.append((session.pk, Tag.SESSION_LATE_RESULT, told))
             return "late"
         if is_ours and has_place and session.status in _SOURCES[report.outcome]:
@@ -100,7 +107,7 @@ class _Batch:
     def write(self) -> None:
         """Write all that was taken."""
         insert(self.rows)
-        store(self.payloads, self.now, ignore_known=True)
+        store(self.payloads, self.now)
         sessions_move_locked(self.moves, actor=host_party(self.host))
         for session_id, tag, data in self.notes:
             session_note(session_id, tag, actor=host_party(self.host), data=data)
@@ -109,7 +116,12 @@ class _Batch:
 
     def _keep(self, session: ShellSession, report: ExecutionReport, digest: str, *, is_late: bool) -> list[Payload]:
         self.rows.append(_row(session, report, digest, self.now, is_late=is_late))
-        payloads = _payloads(session.pk, report.output)
+        payloads = []
+        for payload in _payloads(session.pk, report.output):
+            place = payload.session_id, str(payload.kind), payload.offset
+            if place not in self.places:
+                self.places.add(place)
+                payloads.append(payload)
         self.payloads += payloads
         return payloads
 
@@ -201,9 +213,22 @@ def output_append(*, host: Host, session_id: UUID, request: protocol.OutputReque
             if data:
                 new.append(Payload(session.pk, STREAMS[segment.stream], data, offset))
                 expected[segment.stream] = offset + len(data)
-        store(new, now)
+        if new:
+            store(new, now)
+            told = {"segments": [_told(payload) for payload in new]}
+            session_note(session.pk, Tag.SESSION_OUTPUT, actor=host_party(host), data=told)
         wake.ring_on_commit(wake.session_channel(session.pk))
     return expected
+
+
+def _told(payload: Payload) -> dict[str, object]:
+    """Return what the event of a segment says of it: where it belongs, how long it is, and the commitment to it."""
+    return {
+        "stream": str(payload.kind),
+        "offset": payload.offset,
+        "bytes": len(payload.data),
+        "commitment": payload.commitment,
+    }
 
 
 def output_ends(session_id: UUID) -> dict[str, int]:

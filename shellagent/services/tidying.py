@@ -6,9 +6,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from audit.models import AuditPayload
-from audit.tags import Tag
-from audit.trail import SYSTEM, Event, Party, record
+from audit.trail import SYSTEM
 from shellagent import limits, wake
 from shellagent.models import IdempotencyKey, ServerStart, ShellSession
 from shellagent.services.moving import sessions_move
@@ -79,19 +77,6 @@ def leases_tidy() -> tuple[int, int]:
         if queued:
             wake.ring_on_commit(*(wake.host_channel(host_id) for host_id in hosts))
     return len(lost), len(queued)
-
-
-def payloads_retire(days: int) -> int:
-    """Remove stored output and requests older than `days` days of sessions that have ended. Returns how many."""
-    cutoff = timezone.now() - timedelta(days=days)
-    with transaction.atomic():
-        old = AuditPayload.objects.filter(created_at__lt=cutoff)
-        active = ShellSession.objects.filter(status__in=[Status.PENDING, Status.QUEUED, Status.CLAIMED, Status.RUNNING])
-        removed, _by_model = old.exclude(session_id__in=active.values("pk")).delete()
-        if removed:
-            subject = Party("system", label="stored output and requests")
-            record(Event(Tag.RETENTION_APPLIED, SYSTEM, subject, data={"days": days, "removed": removed}))
-    return removed
 
 
 def idempotency_keys_retire() -> int:

@@ -52,7 +52,7 @@ def test_a_rule_is_saved_with_its_event_and_takes_part(editor: Reader) -> None:
     editor.post(f"{RULES}{row.pk}/change/", **values(justification="Other words."))
     editor.post(f"{RULES}{row.pk}/delete/", post="yes")
     assert current_policy().version == before
-    made, changed, deleted = AuditEvent.objects.filter(actor_label="editor").order_by("id")
+    made, changed, deleted = AuditEvent.objects.filter(actor_label="editor", subject_type="rule").order_by("id")
     assert (made.tag, changed.tag, deleted.tag) == ("rule:changed", "rule:changed", "rule:deleted")
     assert '"before":null' in made.body
     assert "It takes notes." in changed.body

@@ -38,7 +38,7 @@ def events(db: None) -> list[AuditEvent]:
         record(
             Event(Tag.KEY_ISSUED, Party("user", "9", "somebody"), Party("agent", "1", "one"), data={"prefix": "ata_"})
         )
-    return list(AuditEvent.objects.order_by("id"))
+    return list(AuditEvent.objects.filter(subject_type="agent").order_by("id"))
 
 
 def ids(answer: Any) -> list[int]:
@@ -53,7 +53,7 @@ def test_filters(reader: APIClient, events: list[AuditEvent]) -> None:
         "actor_type=user&actor_id=9": [third],
         "tag=key:issued&subject_id=2": [],
         f"after={events[1].occurred_at.isoformat().replace('+00:00', 'Z')}&actor_type=user&subject_type=agent": [third],
-        f"before={events[1].occurred_at.isoformat().replace('+00:00', 'Z')}": [first],
+        f"before={events[1].occurred_at.isoformat().replace('+00:00', 'Z')}&subject_type=agent": [first],
     }
     for query, found in wanted.items():
         assert ids(reader.get(f"{EVENTS}?{query}")) == found, query
@@ -68,7 +68,7 @@ def test_a_body_is_shown_as_an_object(reader: APIClient, events: list[AuditEvent
 
 def test_pages_hold_each_event_once_although_reading_adds_some(reader: APIClient, events: list[AuditEvent]) -> None:
     seen: list[int] = []
-    path = f"{EVENTS}?page_size=2"
+    path = f"{EVENTS}?page_size=2&subject_type=agent"
     while path and len(seen) < 10:
         answer = reader.get(path)
         seen += ids(answer)
@@ -94,14 +94,14 @@ def test_reading_is_an_event(reader: APIClient, events: list[AuditEvent]) -> Non
     reader.get(f"{EVENTS}?tag=key:issued")
     read = AuditEvent.objects.latest("id")
     assert (read.tag, read.actor_label) == (Tag.TRAIL_READ, "reader")
-    assert '"asked":{"tag":"key:issued"}' in read.body
+    assert '"asked":{"by":"the API","tag":"key:issued"},"times":1' in read.body
     # Whatever else stands in the address is not kept: a name beyond ASCII has no place in the trail.
-    assert reader.get(f"{EVENTS}?%C3%A9=1&tag=key:issued").status_code == 200
-    assert AuditEvent.objects.latest("id").body.count('"asked":{"tag":"key:issued"}') == 1
+    assert reader.get(f"{EVENTS}?%C3%A9=1&tag=agent:created").status_code == 200
+    assert '"asked":{"by":"the API","tag":"agent:created"},"times":1' in AuditEvent.objects.latest("id").body
 
 
 def test_without_the_permission_nothing_is_read(db: None) -> None:
     client = APIClient()
     client.force_login(User.objects.create_user("nobody"))
     assert client.get(EVENTS).status_code == 403
-    assert not AuditEvent.objects.exists()
+    assert not AuditEvent.objects.filter(tag=Tag.TRAIL_READ).exists()

@@ -1,11 +1,13 @@
 """What the worker does on a schedule, twice as well as once."""
 
+import json
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 from django_q.models import Schedule
 
-from audit.models import AuditEvent, AuditPayload
+from audit.models import AuditErasure, AuditEvent, AuditPayload
 from audit.tags import Tag
 from shellagent import limits, tasks
 from shellagent.models import IdempotencyKey, ServerStart, ShellSession
@@ -38,17 +40,27 @@ def test_tidy_settles_more_than_one_batch(scene: Scene) -> None:
     assert tags(made[-1]) == ["queued", "expired"]
 
 
-def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, settings: object) -> None:
+def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, settings: Any) -> None:
     ended, waiting = scene.running(), scene.session(ASKED)
     scene.record(report(ended))
     long_ago = timezone.now() - timedelta(days=100)
     AuditPayload.objects.update(created_at=long_ago)
-    assert payloads_retire(101) == 0
-    retired = tasks.retire()
-    assert retired["payloads"] == 3  # the request, the decision and the output
-    assert tasks.retire() == {"payloads": 0, "idempotency_keys": 0}
-    assert set(AuditPayload.objects.values_list("session_id", flat=True)) == {waiting.pk}
-    assert AuditEvent.objects.filter(tag=Tag.RETENTION_APPLIED).count() == 1
+    assert payloads_retire(AuditErasure.Part.REQUEST, 101) == 0
+    settings.ATOM_RETENTION_OUTPUT_DAYS = 0
+    assert tasks.retire() == {"requests": 2, "output": 0, "idempotency_keys": 0}  # the request and the decision
+    settings.ATOM_RETENTION_OUTPUT_DAYS = 99
+    assert tasks.retire() == {"requests": 0, "output": 1, "idempotency_keys": 0}
+    assert tasks.retire() == {"requests": 0, "output": 0, "idempotency_keys": 0}
+    assert set(AuditPayload.objects.filter(erased_at=None).values_list("session_id", flat=True)) == {waiting.pk}
+    # The rows stay, with the commitments that the events of the request and of the retention name.
+    gone = AuditPayload.objects.filter(session_id=ended.pk)
+    assert {(bytes(row.data), bytes(row.salt)) for row in gone} == {(b"", b"")}
+    events = AuditEvent.objects.filter(tag=Tag.RETENTION_APPLIED).order_by("id")
+    told = [json.loads(event.body)["data"] for event in events]
+    assert [(data["part"], data["days"], data["removed"]) for data in told] == [("request", 90, 2), ("output", 99, 1)]
+    assert {row.commitment for row in gone} == {item for data in told for item in data["commitments"]}
+    asked = json.loads(AuditEvent.objects.get(session_id=ended.pk, session_seq=1).body)["data"]
+    assert asked["request_commitment"] in told[0]["commitments"]
     # What is left of the session is shown without them.
     shown = scene.as_agent(ALLOWED[0]).get(f"/api/local-agent/sessions/{ended.pk}").json
     assert (shown["command"], shown["stdout"], shown["exit_code"]) == (None, "", 0)
