@@ -29,15 +29,18 @@ class Known:
     pid: int
     create_time: float
     url: str
+    #: The file of its ceiling, empty where it has none.
+    ceiling: str = ""
 
     def is_alive(self) -> bool:
         """Return whether this very process still runs."""
         return _matches(self.pid, self.create_time)
 
 
-def note_own_process(state: StateFolder, url: str) -> None:
+def note_own_process(state: StateFolder, url: str, ceiling: str = "") -> None:
     """Write the PID file for this process, which holds the state folder."""
-    content = {"pid": os.getpid(), "create_time": psutil.Process().create_time(), "url": url}
+    began = psutil.Process().create_time()
+    content = {"pid": os.getpid(), "create_time": began, "url": url, "ceiling": ceiling}
     write_durably(state.pid_file, json.dumps(content).encode())
 
 
@@ -50,7 +53,7 @@ def find(state: StateFolder) -> Known | None:
     """Return the running local agent of a state folder, or None. A stale or damaged PID file counts as none."""
     try:
         data = json.loads(state.pid_file.read_text())
-        known = Known(int(data["pid"]), float(data["create_time"]), str(data["url"]))
+        known = Known(int(data["pid"]), float(data["create_time"]), str(data["url"]), str(data.get("ceiling", "")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return known if known.is_alive() else None

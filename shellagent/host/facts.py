@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from shellagent import protocol
@@ -17,23 +18,23 @@ def scratch_folder(chosen: str | None = None) -> Path:
     return Path(wanted).expanduser().absolute() if wanted else cache_folder() / "scratch"
 
 
-def protected_paths(state: StateFolder) -> tuple[str, ...]:
-    """Return the absolute paths that every command is kept from: state, keys, and the product's files."""
-    paths = [state.path, atom_home(), PRODUCT]
+def protected_paths(state: StateFolder, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the absolute paths that every command is kept from: state, keys, the product's files, and `others`."""
+    paths = [state.path, atom_home(), PRODUCT, *map(Path, others)]
     if sys.prefix != sys.base_prefix:
         paths.append(Path(sys.prefix))
     return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
-def host_facts(state: StateFolder, scratch: Path) -> protocol.HostFacts:
-    """Return the facts that the server decides with."""
+def host_facts(state: StateFolder, scratch: Path, protected: Iterable[str] = ()) -> protocol.HostFacts:
+    """Return the facts that the server decides with; `protected` are paths besides this product's own."""
     return protocol.HostFacts(
         home=os.path.expanduser("~"),
         user=user_name(),
         scratch=str(scratch),
         hostname=socket.gethostname(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-        protected=protected_paths(state),
+        protected=protected_paths(state, protected),
         is_root=os.geteuid() == 0,
     )
 

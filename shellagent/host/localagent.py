@@ -3,14 +3,15 @@
 import argparse
 import getpass
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from shellagent import protocol
-from shellagent.host import background, executing, facts, journal
+from shellagent.host import background, ceiling, executing, facts, journal
 from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_stderr, server_url, state_folder
 from shellagent.host.client import Client
 from shellagent.host.console import without_escapes
@@ -65,6 +66,7 @@ def parser() -> Parser:
     enrol.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
     start = action("start", _start, "Start the local agent in the background.")
     start.add_argument("--concurrency", metavar="N", help="sessions at once")
+    start.add_argument("--ceiling", metavar="FILE", help="what may run here at most; ceiling.toml in the state folder")
     start.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
     action("status", _status, "Say whether it runs, what it last said, and what the server says of it.")
     stop = action("stop", _stop, "Stop it: what runs is waited for.")
@@ -132,10 +134,11 @@ def _start(options: argparse.Namespace) -> int:
     if known is None:
         url = server_url(options, state.enrolment())
         arguments = ["--backend-url", url]
-        for name in ("concurrency", "scratch"):
+        for name in ("concurrency", "scratch", "ceiling"):
             value = getattr(options, name)
             if value is not None:
-                arguments += [f"--{name}", str(value)]
+                # It is started from another folder.
+                arguments += [f"--{name}", os.path.abspath(value) if name == "ceiling" else str(value)]
         if options.verbose:
             arguments.append("--verbose")
         known = background.start(state, arguments)
@@ -176,6 +179,7 @@ def _status(options: argparse.Namespace) -> int:
         "state_dir": str(state.path),
         "spool": waiting,
         "journal": running,
+        "ceiling": _ceiling(state, known),
         "last_log_line": without_escapes(background.last_line(state.log_file)) or None,
         "server": _ask_server(state, url),
     }
@@ -192,9 +196,30 @@ def _status_text(result: dict[str, Any]) -> str:
         f"server:      {result['url']}: {result['server']}",
         f"running:     {result['journal']} sessions, {result['spool']} results wait for the server",
     ]
+    lines.append(f"ceiling:     {_ceiling_text(result['ceiling'])}")
     if result["last_log_line"]:
         lines.append(f"last line:   {result['last_log_line']}")
     return "\n".join(lines)
+
+
+def _ceiling(state: StateFolder, known: background.Known | None) -> dict[str, Any] | None:
+    """Return the ceiling as it is in its file: that of the running process, else the state folder's."""
+    path = Path(known.ceiling) if known is not None and known.ceiling else state.ceiling
+    try:
+        found = ceiling.load(path)
+    except StateError as error:
+        return {"error": str(error)}
+    return found.shown() if found.path else None
+
+
+def _ceiling_text(shown: Mapping[str, Any] | None) -> str:
+    if shown is None:
+        return "none; what the server decides runs here"
+    parts = []
+    for name, value in shown.items():
+        items = [f"{one} from {where}" for one, where in value.items()] if isinstance(value, dict) else value
+        parts.append(f"{name} {', '.join(items) if isinstance(items, list) else items}")
+    return "; ".join(parts)
 
 
 def _ask_server(state: StateFolder, url: str) -> str:

@@ -64,7 +64,7 @@ class Process:
                 loop.sessions.abort_all(Reason.AGENT_STOP)
             if loop.draining.is_set() and loop.sessions.is_idle():
                 return
-            if loop.sessions.is_broken and self._exit is None:
+            if loop.sessions.supervisors.is_broken and self._exit is None:
                 loop.say("its supervisors cannot be made any more; ending so that it can be started anew")
                 self._exit = Exit.INTERNAL
             self._check_stall()

@@ -21,6 +21,7 @@ from shellagent.host.family import Family
 from shellagent.host.pipeline import End, Pipeline, Running
 from shellagent.host.runner import Prepared, Runner
 from shellagent.host.writer import Writer
+from shellagent.masking import Known
 from shellagent.protocol import Reason, RunOutcome
 
 READ_BYTES: Final = 64 * 1024
@@ -75,8 +76,9 @@ class Run:
         self.prepared = prepared
         self.id = prepared.assignment.id
         self.start_key = start_key
-        self.stdout = Capture("stdout")
-        self.stderr = Capture("stderr")
+        known = Known.of(prepared.secrets)
+        self.stdout = Capture("stdout", known=known)
+        self.stderr = Capture("stderr", known=known)
         self.began = runner.clock()
         #: The first process; 0 as long as none was started.
         self.pid = 0

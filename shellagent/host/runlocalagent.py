@@ -8,13 +8,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from governance.policy.types import Facts
 from shellagent import protocol
-from shellagent.host import background, console, facts, limits, tree
+from shellagent.host import background, ceiling, console, facts, limits, tree
 from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, server_url, state_folder
 from shellagent.host.capabilities import Account, find_account
+from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.client import Client, product_version
 from shellagent.host.environment import is_within, search_path
 from shellagent.host.errors import AlreadyRunningError, StateError
+from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
 from shellagent.host.process import Process
@@ -73,6 +76,12 @@ def parser() -> Parser:
     made.add_argument(
         "--run-as", metavar="USER", help="an unprivileged user that commands run as, where the local agent is root's"
     )
+    made.add_argument(
+        "--ceiling",
+        type=Path,
+        metavar="FILE",
+        help="what may run here at most, whatever the server decides; by default ceiling.toml in the state folder",
+    )
     made.add_argument("--once", action="store_true", help="run what waits now, deliver the results, and end")
     made.add_argument("--verbose", action="store_true", help="log each request")
     return made
@@ -95,17 +104,25 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         url = server_url(options, enrolment)
         key = state.key()
         scratch = facts.scratch_folder(options.scratch)
-        _make_scratch(scratch, facts.protected_paths(state))
+        limits_of_host = ceiling.load(options.ceiling or state.ceiling, must_exist=bool(options.ceiling))
+        _make_scratch(scratch, facts.protected_paths(state, limits_of_host.files))
         if is_own_process:
             tree.hide_memory()
             limits.Limits().hold_from_birth()
-        background.note_own_process(state, url)
+        background.note_own_process(state, url, limits_of_host.path)
         account = find_account(options.run_as) if options.run_as else None
         if account is not None:
             os.chown(scratch, account.uid, account.gid)
         client = Client(url, key)
         loop = build_loop(
-            state, enrolment, client, zygote, scratch=scratch, concurrency=options.concurrency, account=account
+            state,
+            enrolment,
+            client,
+            zygote,
+            scratch=scratch,
+            concurrency=options.concurrency,
+            account=account,
+            limits_of_host=limits_of_host,
         )
         missing = loop.sessions.settings.sandbox().missing
         if options.require_sandbox and missing:
@@ -146,6 +163,7 @@ def build_loop(
     scratch: Path,
     concurrency: int,
     account: Account | None = None,
+    limits_of_host: Ceiling = NO_CEILING,
 ) -> Loop:
     """Put a host process together; probes the sandbox on the way. Raises StateError where a folder cannot be made."""
     slots = Slots(concurrency, temporary_folder(state.path))
@@ -155,13 +173,17 @@ def build_loop(
         raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
     sandbox = Sandbox(tool_roots=enrolment.path, account=account)
     sandbox.probe(state.path)
-    known = facts.host_facts(state, scratch)
+    known = facts.host_facts(state, scratch, limits_of_host.files)
     boot = boot_id()
     # Only now, after the zygote was forked: supervisors check no signatures, and need not carry what does.
     from shellagent.host.pinned import PinnedKeys  # noqa: PLC0415
 
     pinned = PinnedKeys(state.server_keys)
     pinned.load()
+    path = search_path(enrolment.path)
+    own = Facts(known.home, known.user, known.scratch, is_sandboxed=True, protected=known.protected)
+    holding = Holding(limits_of_host, facts=own, path=path, protections=sandbox.protections)
+    holding.load()
     sessions = Sessions(
         connect=client.another,
         zygote=zygote,
@@ -171,16 +193,18 @@ def build_loop(
             run_as=account.name if account else "",
             home=known.home,
             protected=known.protected,
-            path=search_path(enrolment.path),
+            path=path,
             tool_roots=sandbox.tool_roots,
             protections=sandbox.protections,
             grace_seconds=GRACE_SECONDS,
+            roots=limits_of_host.roots,
         ),
         journal=Journal(state.journal, boot),
         slots=slots,
         instance_id=state.instance_id(),
         boot_id=boot,
         host_id=enrolment.host_id,
+        holding=holding,
         pinned=pinned,
         say=console.say,
         draining=threading.Event(),
@@ -200,6 +224,13 @@ def _make_scratch(scratch: Path, protected: Sequence[str]) -> None:
         raise StateError(f"The scratch folder {scratch} cannot be made: {error.strerror}. Give --scratch.") from error
 
 
+def _ceiling_line(of_host: Ceiling) -> str:
+    if not of_host.path:
+        return "ceiling: none; what the server decides runs here"
+    limits_shown = [name for name in of_host.shown() if name != "file"]
+    return f"ceiling: {of_host.path} ({', '.join(limits_shown) or 'it limits nothing'})"
+
+
 def _warn(loop: Loop, *, is_root: bool) -> None:
     sandbox = loop.sessions.settings.sandbox()
     lines = [
@@ -208,6 +239,7 @@ def _warn(loop: Loop, *, is_root: bool) -> None:
         "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
         "All of it is audited on the server.",
         f"protections: {', '.join(sandbox.protections) or 'NONE. No sandbox works on this machine'}",
+        _ceiling_line(loop.sessions.holding.ceiling),
         f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.facts.scratch}",
     ]
     if sandbox.missing:

@@ -16,6 +16,7 @@ from governance.policy.types import Facts
 from shellagent import protocol
 from shellagent.host import environment
 from shellagent.host.builtin import Place
+from shellagent.host.ceiling import narrowed
 from shellagent.host.errors import RefusedError
 from shellagent.host.folder import Folder
 from shellagent.host.git import OBLIGATION_GIT_HARDENED
@@ -30,7 +31,7 @@ from shellagent.host.sandbox import (
     Confinement,
     Sandbox,
 )
-from shellagent.protocol import Assignment, Reason
+from shellagent.protocol import Assignment, PathGrant, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Prepared:
     place: Place
     env: dict[str, str]
     confinement: Confinement
+    #: Values by name, which are in `env` too and are masked in the output.
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def close(self) -> None:
         """Let the folder that the plan is in go."""
@@ -77,6 +80,8 @@ class Runner:
     limits: Limits = field(default_factory=Limits)
     path: tuple[str, ...] = field(default_factory=environment.search_path)
     grace_seconds: float = GRACE_SECONDS
+    #: No grant opens more than these, where there are any.
+    roots: tuple[PathGrant, ...] | None = None
     clock: Callable[[], float] = time.monotonic
     spawn: Spawner = subprocess.Popen
 
@@ -88,24 +93,31 @@ class Runner:
         """Let go of what all runs share."""
         os.close(self.nothing)
 
-    def prepare(self, assignment: Assignment, temporary: Path) -> Prepared:
-        """Check an assignment against this host. Raises RefusedError with its reason; nothing has happened then."""
+    def prepare(self, assignment: Assignment, temporary: Path, secrets: Mapping[str, str] | None = None) -> Prepared:
+        """Check an assignment against this host. Raises RefusedError with its reason; nothing has happened then.
+
+        `secrets` are the values of those that it names.
+        """
         plan = self._checked_plan(assignment)
         if unknown := set(assignment.obligations) - OBLIGATIONS:
             raise RefusedError(Reason.HOST_CEILING, f"This host cannot meet {', '.join(sorted(unknown))}.")
         protected = tuple(dict.fromkeys((*self.protected, *assignment.protected)))
+        grants = assignment.grants if self.roots is None else narrowed(assignment.grants, self.roots)
         confinement = self.sandbox.confinement(
-            grants=assignment.grants, obligations=assignment.obligations, protected=protected, temporary=temporary
+            grants=grants, obligations=assignment.obligations, protected=protected, temporary=temporary
         )
         env = environment.build(
             assignment.id, assignment.env, path=self.path, home=self.scratch, temporary=str(temporary), user=self.user
         )
-        reach = self._reach(assignment, protected)
+        # The names were let through by the host's own ceiling, and the values are its own.
+        env |= secrets or {}
+        reach = self._reach(grants, protected)
         folder = Folder.open(assignment.working_directory or self.scratch)
         if reason := reach.refusal_to_enter(folder.real):
             folder.close()
             raise RefusedError(Reason.HOST_CEILING, reason)
-        return Prepared(assignment, plan, Place(folder, self.home, self.user, reach), env, confinement)
+        place = Place(folder, self.home, self.user, reach)
+        return Prepared(assignment, plan, place, env, confinement, secrets or {})
 
     def _checked_plan(self, assignment: Assignment) -> Plan:
         try:
@@ -122,12 +134,12 @@ class Runner:
             raise RefusedError(Reason.SPEC_MISMATCH, "A word of the plan holds a NUL byte.")
         return plan
 
-    def _reach(self, assignment: Assignment, protected: tuple[str, ...]) -> Reach:
+    def _reach(self, grants: tuple[PathGrant, ...], protected: tuple[str, ...]) -> Reach:
         if self.protection.problem:
             raise RefusedError(Reason.HOST_CEILING, f"The protected paths are not known: {self.protection.problem}.")
         return Reach.of(
-            assignment.grants,
-            tuple(os.path.realpath(grant.path) for grant in assignment.grants),
+            grants,
+            tuple(os.path.realpath(grant.path) for grant in grants),
             scratch=os.path.realpath(self.scratch),
             system=self._system,
             protection=self.protection,

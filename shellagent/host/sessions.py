@@ -1,6 +1,5 @@
 """The sessions on this host, from claim to result: prepare, start, hand over, keep, and what a crash left."""
 
-import dataclasses
 import logging
 import selectors
 import threading
@@ -16,13 +15,15 @@ from shellagent.host.channel import ClosedError, Message
 from shellagent.host.claimed import Claimed, Ran, lost
 from shellagent.host.client import Client
 from shellagent.host.delivery import Delivery
-from shellagent.host.errors import CallError, ConflictError, UnavailableError
+from shellagent.host.errors import CallError, ConflictError, RefusedError, UnavailableError
+from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal, report_without_run
 from shellagent.host.live import LiveOutput
 from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.settings import Settings
 from shellagent.host.slots import Slot, Slots
-from shellagent.host.zygote import Burial, Supervisor, Zygote
+from shellagent.host.supervisors import Supervisors
+from shellagent.host.zygote import Zygote
 from shellagent.protocol import Assignment, ExecutionReport, GrantStatus, Reason, RunOutcome, StartGrant
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Sessions:
     instance_id: str
     boot_id: str
     host_id: str
+    #: The host's own ceiling, and the secrets that it gives.
+    holding: Holding
     #: By which a grant is known to be the server's.
     pinned: "PinnedKeys"
     say: Callable[[str], None]
@@ -61,10 +64,9 @@ class Sessions:
     #: Ends what is left of a session; takes its id, and the pid and create time of its root or zeros.
     end_survivors: Callable[[str, int, float], tuple[int, ...]] = tree.end_survivors
     is_closing: bool = field(default=False, init=False)
-    #: Whether no supervisor can be made any more.
-    is_broken: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        self.supervisors = Supervisors(self.zygote, self.settings)
         self._live = LiveOutput(self.connect)
         self.delivery = Delivery(self.connect(), self.journal, self.instance_id, self._live.settle, self.clock)
         self._claimed: dict[str, Claimed] = {}
@@ -113,9 +115,7 @@ class Sessions:
         for thread in self._later:
             thread.join()
         self.delivery.close()
-        for slot in self.slots.all:
-            if slot.supervisor is not None:
-                self._end(slot)
+        self.supervisors.end_all(self.slots.all)
         self._selector.close()
         self.journal.close()
         self.slots.remove()
@@ -181,17 +181,14 @@ class Sessions:
             self._started(ready, answer)
 
     def _send_to_prepare(self, claimed: Claimed) -> bool:
-        message = {"prepare": protocol.encode(claimed.assignment), "host_id": self.host_id}
-        for _ in range(2):
-            try:
-                if claimed.slot.supervisor is None:
-                    claimed.slot.supervisor = self._make(claimed.slot)
-                claimed.supervisor.channel.send(message)
-            except ClosedError:
-                # It died while it had nothing to do.
-                self._end(claimed.slot)
-            else:
-                return True
+        try:
+            secrets = self.holding.secrets_of(claimed.assignment)
+        except RefusedError as error:
+            self._refuse(claimed, Reason(error.reason), str(error), start_key="")
+            return False
+        message = {"prepare": protocol.encode(claimed.assignment), "host_id": self.host_id, "secrets": secrets}
+        if self.supervisors.tell(claimed.slot, message):
+            return True
         self._forget(claimed)
         return False
 
@@ -200,7 +197,7 @@ class Sessions:
         try:
             message = claimed.supervisor.channel.receive()
         except ClosedError:
-            burial = self._end(claimed.slot)
+            burial = self.supervisors.end(claimed.slot)
             self.say(f"not started {claimed.id}: its supervisor {burial.cause()}")
             self._forget(claimed)
             return False
@@ -344,27 +341,8 @@ class Sessions:
 
     # Any thread
 
-    def _make(self, slot: Slot) -> Supervisor:
-        try:
-            return self.zygote.supervisor(dataclasses.replace(self.settings, temporary=str(slot.temporary)))
-        except ClosedError:
-            self.is_broken = True
-            raise
-
-    def _end(self, slot: Slot) -> Burial:
-        """End a slot's supervisor and what it left; the slot gets another one when it is needed."""
-        supervisor, slot.supervisor = slot.supervisor, None
-        if supervisor is None:
-            return Burial(0, ())
-        try:
-            return self.zygote.bury(supervisor)
-        except ClosedError:
-            self.is_broken = True
-            supervisor.channel.close()
-            return Burial(0, ())
-
     def _lost_with_its_supervisor(self, claimed: Claimed) -> ExecutionReport:
-        burial = self._end(claimed.slot)
+        burial = self.supervisors.end(claimed.slot)
         detail = f"The process that watched over this session {burial.cause()}; what it ran was ended with it."
         if burial.left_behind:
             detail = f"{detail[:-1]}, but {', '.join(map(str, burial.left_behind))} could not be ended."
@@ -384,7 +362,7 @@ class Sessions:
         try:
             claimed.supervisor.channel.send({"drop": claimed.id})
         except ClosedError:
-            self._end(claimed.slot)
+            self.supervisors.end(claimed.slot)
 
     def _finish(self, finished: Sequence[tuple[Claimed, ExecutionReport]]) -> None:
         self.journal.add([report for _, report in finished])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shellagent.host.capabilities import find_account
 from shellagent.host.sandbox import Sandbox
+from shellagent.protocol import PathGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Settings:
     protections: tuple[str, ...]
     grace_seconds: float
     run_as: str = ""
+    #: The roots of the host's own ceiling, None where it has none: no grant opens more.
+    roots: tuple[PathGrant, ...] | None = None
     #: The slot's own folder.
     temporary: str = ""
 

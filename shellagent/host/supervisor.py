@@ -65,6 +65,7 @@ class Supervision:
             home=settings.home,
             path=settings.path,
             grace_seconds=settings.grace_seconds,
+            roots=settings.roots,
         )
         return cls(channel, runner, Path(settings.temporary))
 
@@ -79,7 +80,7 @@ class Supervision:
         try:
             assignment = protocol.decode(Assignment, message["prepare"])
             self.runner.host_id = message["host_id"]
-            prepared = self.runner.prepare(assignment, self.temporary)
+            prepared = self.runner.prepare(assignment, self.temporary, message.get("secrets", {}))
         except (RefusedError, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, RefusedError) else Reason.HOST_CEILING
             self.channel.send({"refused": reason, "detail": str(error)})

@@ -10,6 +10,7 @@ import pytest
 from shellagent.host import facts, tree
 from shellagent.host.client import Client
 from shellagent.host.environment import search_path
+from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
 from shellagent.host.pinned import PinnedKeys
@@ -100,7 +101,7 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
         while not sessions.is_closing:
             sessions.attend(0.02)
 
-    def make(*, slots: int = 2, key: str = KEY) -> Loop:
+    def make(*, slots: int = 2, key: str = KEY, holding: Holding | None = None) -> Loop:
         client = Client(server.url, key)
         room = Slots(slots, tmp_path / "tmp")
         room.create()
@@ -126,6 +127,7 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
             instance_id=state.instance_id(),
             boot_id="boot",
             host_id=HOST_ID,
+            holding=Holding(protections=probed.protections) if holding is None else holding,
             pinned=pinned,
             say=said.append,
             draining=threading.Event(),
