@@ -89,6 +89,7 @@ class AuditPayload(models.Model):
         DECISION = "decision"
         STDOUT = "stdout"
         STDERR = "stderr"
+        SCRIPTS = "scripts"
 
     session_id = models.UUIDField()
     kind = models.CharField(max_length=10, choices=Kind.choices)

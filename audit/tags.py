@@ -23,6 +23,7 @@ class Tag(StrEnum):
     SESSION_CANCEL_REQUESTED = "session:cancel_requested"
     SESSION_OUTPUT = "session:output"
     SESSION_DECIDED_AGAIN = "session:decided_again"
+    SESSION_SCRIPTS_RECORDED = "session:scripts_recorded"
     SESSION_LATE_RESULT = "session:late_result"
     SESSION_RECORD_CONFLICT = "session:record_conflict"
     REQUEST_REFUSED = "request:refused"

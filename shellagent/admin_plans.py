@@ -95,10 +95,31 @@ def plan_line(plan: Plan) -> SafeString:
     return format_html_join("", "{}", ((part,) for part in parts))
 
 
+@dataclass(frozen=True, slots=True)
+class ShownScript:
+    """A file of code. `sha256` is that of its content, `absent`, or empty where the host could not say."""
+
+    path: str
+    sha256: str
+
+
 def requests_of(sessions: Sequence[ShellSession]) -> dict[UUID, StoredRequest]:
     """Return what each session asked for; one whose request was erased is missing."""
-    rows = payloads_of([session.pk for session in sessions], AuditPayload.Kind.REQUEST)
-    return {row.session_id: StoredRequest.read(row.data) for row in rows}
+    kinds = (AuditPayload.Kind.REQUEST, AuditPayload.Kind.SCRIPTS)
+    stored: dict[UUID, dict[str, bytes]] = {}
+    for row in payloads_of([session.pk for session in sessions], *kinds):
+        stored.setdefault(row.session_id, {})[row.kind] = row.data
+    return {
+        session_id: StoredRequest.read(found["request"], found.get("scripts"))
+        for session_id, found in stored.items()
+        if "request" in found
+    }
+
+
+def shown_scripts(request: StoredRequest | None, decision: Mapping[str, Any] | None) -> list[ShownScript]:
+    """Return the files of code that a decision names, with what the host said of each."""
+    known = {script.path: script.sha256 for script in request.scripts} if request else {}
+    return [ShownScript(str(path), known.get(path, "")) for path in (decision or {}).get("scripts", [])]
 
 
 def decisions_of(sessions: Sequence[ShellSession]) -> dict[UUID, list[Mapping[str, Any]]]:
@@ -116,6 +137,8 @@ class WaitingCard:
     session: ShellSession
     steps: Sequence[DrawnStep]
     env: Sequence[tuple[str, str]]
+    secrets: Sequence[str]
+    scripts: Sequence[ShownScript]
     reason: str
     explanation: str
     refusal: str
@@ -136,6 +159,8 @@ def waiting_cards(sessions: Sequence[ShellSession], reader: User) -> list[Waitin
                 session,
                 plan_steps(request.plan) if request else (),
                 sorted(request.env.items()) if request else (),
+                request.secrets if request else (),
+                shown_scripts(request, decided[-1] if decided else None),
                 request.reason if request else "",
                 str(decided[-1].get("explanation", "")) if decided else "",
                 refusal,

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from audit.models import AuditEvent
 from governance.models import PolicyVersion
-from shellagent.admin_plans import decisions_of, plan_steps, requests_of
+from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
 from shellagent.services import may_approve, output_of
@@ -74,6 +74,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
     refusal = may_approve(session, reader) if status is Status.PENDING else ""
     if status is Status.PENDING and request is None:
         refusal = refusal or "The command was erased; it can no longer be approved."
+    decisions = _decisions(session)
     timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id"))
     return {
         "session": session,
@@ -84,7 +85,9 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "request_stored": request,
         "steps": plan_steps(request.plan) if request else [],
         "env": sorted(request.env.items()) if request else [],
-        "decisions": _decisions(session),
+        "secrets": request.secrets if request else (),
+        "scripts": shown_scripts(request, decisions[0].content if decisions else None),
+        "decisions": decisions,
         "refusal": refusal,
         "may_cancel": status in CANCELLABLE and may_cancel(session, reader),
         "is_online": host_is_online(session.host),

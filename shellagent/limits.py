@@ -27,6 +27,10 @@ ARGV_MAX: Final = 256
 REASON_MAX_CHARACTERS: Final = 2000
 ENV_MAX: Final = 64
 ENV_VALUE_MAX_CHARACTERS: Final = 4096
+SECRETS_MAX: Final = 16
+#: Sessions that a host is asked about at a time, and files of each whose content it is asked for.
+LOOKS_MAX: Final = 8
+SCRIPTS_MAX: Final = 32
 #: The largest body that an agent or a person may send.
 BODY_MAX_BYTES: Final = 2 * 1024 * 1024
 #: The largest body that a host may send in one call: a batch of records with their output.

@@ -43,6 +43,8 @@ class Host(models.Model):
     clock_skew_ms = models.BigIntegerField(null=True, editable=False)
     last_error = models.CharField(max_length=500, blank=True, editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
+    #: Whether a person is to decide on scripts whose content it has not told of.
+    has_looks = models.BooleanField(default=False, editable=False)
     last_seen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -6,15 +6,15 @@ Every message is a frozen dataclass, which `shellagent.codec` writes and reads.
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 from audit import canonical
 from governance.policy.plan import Plan
 from shellagent.codec import ProtocolError, decode, encode
+from shellagent.outcomes import Desired, GrantStatus, Reason, RunOutcome
 
-__all__ = ["ProtocolError", "decode", "encode"]
+__all__ = ["Desired", "GrantStatus", "ProtocolError", "Reason", "RunOutcome", "decode", "encode"]
 
 VERSION: Final = 1
 #: A kept stream is its first and its last bytes; what lies between is counted and digested, not kept.
@@ -23,54 +23,6 @@ TAIL_BYTES: Final = 256 * 1024
 #: Output up to this size travels inside the record; more goes ahead of it through the output call, in parts.
 INLINE_BYTES: Final = 64 * 1024
 SEGMENT_BYTES: Final = 256 * 1024
-
-
-class RunOutcome(StrEnum):
-    """How a session ended, as the host reports it."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    ABORTED = "aborted"
-    REFUSED = "refused"
-    LOST = "lost"
-
-
-class Reason(StrEnum):
-    """Why a session ended as it did."""
-
-    EXIT = "exit"
-    SIGNAL = "signal"
-    TIMEOUT = "timeout"
-    CANCEL = "cancel"
-    AGENT_STOP = "agent_stop"
-    KILL_SWITCH = "kill_switch"
-    SPEC_MISMATCH = "spec_mismatch"
-    BAD_GRANT = "bad_grant"
-    SCRIPT_CHANGED = "script_changed"
-    HOST_CEILING = "host_ceiling"
-    NOT_FOUND = "not_found"
-    OUTPUT_LIMIT = "output_limit"
-    MEMORY_LIMIT = "memory_limit"
-    PROCESS_LIMIT = "process_limit"
-    OOM_SUSPECTED = "oom_suspected"
-    AGENT_RESTART = "agent_restart"
-
-
-class GrantStatus(StrEnum):
-    """The server's answer to a start: only `granted` may run."""
-
-    GRANTED = "granted"
-    ALREADY_GRANTED = "already-granted"
-    CANCELLED = "cancelled"
-    STALE_DECISION = "stale-decision"
-
-
-class Desired(StrEnum):
-    """What the server wants of a host's process."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +46,15 @@ class PathGrant:
     access: str
 
 
+#: What stands in place of a script's digest where there was no such file.
+ABSENT: Final = "absent"
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptDigest:
-    """A file of code that a plan runs, and the SHA-256 (hexadecimal) of its content when a person was to decide."""
+    """A file of code that a plan runs, and the SHA-256 (hexadecimal) of its content, or `absent`, when a person was to
+    decide. A file that could not be looked at has none of these.
+    """
 
     path: str
     sha256: str
@@ -123,6 +81,22 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A wish to know what these scripts hold: a person is about to decide on the session that runs them."""
+
+    id: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a host found; a script that it could not look at is missing."""
+
+    id: str
+    scripts: tuple[ScriptDigest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PollRequest:
     """Heartbeat, lease renewal and claim in one. `spool` counts the results that wait to be acknowledged.
 
@@ -143,6 +117,8 @@ class PollRequest:
     hold_seconds: int = 20
     time_us: int = 0
     last_error: str = ""
+    #: What the last answer wished to know.
+    looked: tuple[Looked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +157,7 @@ class PollAnswer:
     host_id: str = ""
     #: The server's signing keys, oldest first.
     server_keys: tuple[ServerKey, ...] = ()
+    look: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,15 +47,15 @@ def host_by_key(digest: str) -> Host | None:
     return driver.once((Host, digest), read)
 
 
-_DESIRED = Prepared(lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state"), int)
+_WISHES = Prepared(lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state", "has_looks"), int)
 
 
-def desired_state_of(host_id: int) -> str:
-    """Return what is wanted of a host now. Raises LookupError where it is gone."""
-    rows = _DESIRED.rows(host_id)
+def wishes_of(host_id: int) -> tuple[str, bool]:
+    """Return the state that is wanted of a host now, and whether it is to look at scripts. Raises LookupError."""
+    rows = _WISHES.rows(host_id)
     if not rows:
         raise LookupError(f"no host {host_id}")
-    return str(rows[0][0])
+    return str(rows[0][0]), bool(rows[0][1])
 
 
 _LINKS_OF_AGENT = Prepared(

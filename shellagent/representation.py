@@ -61,7 +61,8 @@ def kept_json(kept: Kept) -> Json:
 def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_output: bool = True) -> list[Json]:
     """Return sessions (with `agent` and `host` loaded) as plain values; `encoding` is text or base64."""
     ids = [session.pk for session in sessions]
-    kinds = [] if with_output else [AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION]
+    texts = [AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION, AuditPayload.Kind.SCRIPTS]
+    kinds = [] if with_output else texts
     stored: dict[UUID, dict[str, list[tuple[int, bytes]]]] = defaultdict(lambda: defaultdict(list))
     for row in payloads_of(ids, *kinds):
         stored[row.session_id][row.kind].append((row.offset, bytes(row.data)))
@@ -82,6 +83,12 @@ def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_
 def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
     """Return one session as plain values."""
     return sessions_json([session], encoding=encoding)[0]
+
+
+def scripts_json(paths: Iterable[str], found: list[tuple[int, bytes]] | None) -> list[Json]:
+    """Return the scripts of a decision, each with what the host found: a digest, `absent`, or None for not known."""
+    known = {item["path"]: item["sha256"] for item in json.loads(found[-1][1])} if found else {}
+    return [{"path": path, "sha256": known.get(path)} for path in paths]
 
 
 def _session_json(
@@ -107,6 +114,8 @@ def _session_json(
         "argv": request.get("argv"),
         "plan": request.get("plan"),
         "env": request.get("env"),
+        "secrets": request.get("secrets", []),
+        "scripts": scripts_json(decision.get("scripts", []), stored.get("scripts")),
         "reason": request.get("reason"),
         "working_directory": session.working_directory or None,
         "timeout_seconds": session.timeout_seconds,

@@ -136,6 +136,7 @@ def ask_of(values: Json) -> Ask:
         host=values.get("host", ""),
         reason=values.get("reason", ""),
         env=values.get("env", {}),
+        secrets=tuple(values.get("secrets", ())),
     )
 
 

@@ -57,6 +57,12 @@ class ExecuteSerializer(serializers.Serializer[Any]):
         validators=[check_env],
         help_text="Environment variables for the command.",
     )
+    secrets = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"),
+        required=False,
+        max_length=limits.SECRETS_MAX,
+        help_text="Names of secrets. The host gives their values, which the server never has, as variables.",
+    )
     agent_id = serializers.IntegerField(required=False, help_text="People only: in which agent's name.")
     wait_seconds = serializers.IntegerField(
         required=False,
@@ -75,6 +81,7 @@ class DryRunSerializer(serializers.Serializer[Any]):
     working_directory = ExecuteSerializer().fields["working_directory"]
     host = ExecuteSerializer().fields["host"]
     env = ExecuteSerializer().fields["env"]
+    secrets = ExecuteSerializer().fields["secrets"]
 
 
 class ApproveSerializer(serializers.Serializer[Any]):
@@ -240,6 +247,13 @@ class OutputSerializer(serializers.Serializer[Any]):
     stderr = OutputPartSerializer(many=True)
 
 
+class ScriptSerializer(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    sha256 = serializers.CharField(
+        allow_null=True, help_text="Of its content when a person was to decide, or `absent`; null: it is not known."
+    )
+
+
 class SessionSerializer(serializers.Serializer[Any]):
     """A session, as `representation.session_json` writes it."""
 
@@ -252,6 +266,8 @@ class SessionSerializer(serializers.Serializer[Any]):
     argv = serializers.ListField(child=serializers.CharField(), allow_null=True)
     plan = serializers.DictField(allow_null=True)
     env = serializers.DictField(child=serializers.CharField(), allow_null=True)
+    secrets = serializers.ListField(child=serializers.CharField(), help_text="Names; the host has the values.")
+    scripts = ScriptSerializer(many=True, help_text="Files of code that it runs.")
     reason = serializers.CharField(allow_null=True, allow_blank=True, help_text="The agent's words, unverified.")
     working_directory = serializers.CharField(allow_null=True)
     timeout_seconds = serializers.IntegerField()

@@ -3,11 +3,13 @@
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from shellagent import protocol
+from shellagent.host import scripts
 from shellagent.host.client import Client
 from shellagent.host.errors import UnavailableError
 from shellagent.host.sessions import Sessions
@@ -49,6 +51,7 @@ class Loop:
         self._watcher = self.client.another()
         self._claim_key = str(uuid.uuid4())
         self._audit_failed = False
+        self._looked: deque[protocol.Looked] = deque()
         self._queue_was_left = False
         self._empty_answers = 0
         self._is_polling = False
@@ -114,6 +117,8 @@ class Loop:
 
     def _poll(self, client: Client, claim_key: str, free_slots: int, hold_seconds: int) -> PollAnswer:
         began = self.clock()
+        # Told once: by the poll that takes it, and again where that finds no server.
+        looked = tuple(self._looked.popleft() for _ in range(len(self._looked)))
         request = protocol.PollRequest(
             v=protocol.VERSION,
             instance_id=self.sessions.instance_id,
@@ -128,17 +133,19 @@ class Loop:
             hold_seconds=hold_seconds,
             time_us=time.time_ns() // 1000,
             last_error=self.trouble.last(),
+            looked=looked,
         )
         try:
             answer = client.poll(request)
             if answer.v != protocol.VERSION:
                 raise UnavailableError(f"The server speaks version {answer.v} of the protocol.")
         except UnavailableError as error:
+            self._looked.extend(looked)
             self._note_connection(is_connected=False, detail=str(error))
             raise
         self._note_connection(is_connected=True)
         self._obey(answer)
-        if answer.sessions or self.clock() - began > NOTHING_NEW_SECONDS or not hold_seconds:
+        if answer.sessions or answer.look or self.clock() - began > NOTHING_NEW_SECONDS or not hold_seconds:
             self._empty_answers = 0
         else:
             self._empty_answers += 1
@@ -150,6 +157,8 @@ class Loop:
         self.sessions.host_id = self.sessions.host_id or answer.host_id
         if news := self.sessions.pinned.learn(answer.server_keys):
             self.say(news)
+        if answer.look:
+            self._looked.extend(scripts.look(answer.look, self.sessions.holding.facts))
         if answer.desired_state != self.desired_state:
             self.desired_state = answer.desired_state
             is_stopped = answer.desired_state == protocol.Desired.STOPPED

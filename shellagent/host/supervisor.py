@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shellagent import protocol
-from shellagent.host import console, tree
+from shellagent.host import console, scripts, tree
 from shellagent.host.channel import Channel, ClosedError, Message
 from shellagent.host.errors import RefusedError
 from shellagent.host.family import Family
+from shellagent.host.journal import Entry, report_without_run
 from shellagent.host.limits import Limits
 from shellagent.host.run import Run
 from shellagent.host.runner import Prepared, Runner
 from shellagent.host.settings import Settings
-from shellagent.protocol import Assignment, Reason
+from shellagent.protocol import Assignment, Reason, RunOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Supervision:
         try:
             assignment = protocol.decode(Assignment, message["prepare"])
             self.runner.host_id = message["host_id"]
+            scripts.check(assignment.scripts)
             prepared = self.runner.prepare(assignment, self.temporary, message.get("secrets", {}))
         except (RefusedError, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, RefusedError) else Reason.HOST_CEILING
@@ -100,9 +102,19 @@ class Supervision:
 
     def _run(self, prepared: Prepared, start_key: str) -> None:
         try:
+            # Again, as late as it can be: whoever could write a script had until now.
+            scripts.check(prepared.assignment.scripts)
             report = Run(self.runner, prepared, start_key, overseer=self, family=self._family).finish()
         except ClosedError:
             raise
+        except RefusedError as error:
+            prepared.close()
+            left: tuple[int, ...] = ()
+            assignment = prepared.assignment
+            entry = Entry(assignment.id, start_key, assignment.digest)
+            outcome, reason = RunOutcome.REFUSED, Reason(error.reason)
+            report = report_without_run(entry, outcome=outcome, reason=reason, detail=str(error))
+            self.channel.send({"report": protocol.encode(report)})
         except Exception as error:
             logger.exception("The run of %s met an error of the local agent's own", prepared.assignment.id)
             left = self._family.sweep()

@@ -43,6 +43,7 @@ from shellagent.services.deciding import (
     engine_error_record,
 )
 from shellagent.services.granting import warrant_of
+from shellagent.services.looking import looks_wish
 from shellagent.services.moving import session_about, session_party
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
@@ -59,6 +60,8 @@ class Ask:
     host: str = ""
     reason: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    #: Names of secrets; the host knows their values, and gives them as variables of these names.
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,9 @@ def _keep(prepared: Sequence[_Prepared]) -> None:
         engine_error_record(item.decision, item.session)
     record(*(item.event for item in prepared))
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
+    # A person is to decide on files that the host can tell of.
+    asked = (item for item in prepared if item.session.status == Status.PENDING and item.decision.scripts)
+    looks_wish(item.session.host_id for item in asked)
     if hosts:
         wake.ring_on_commit(*map(wake.host_channel, sorted(hosts)))
 
@@ -285,7 +291,11 @@ def request_read(ask: Ask) -> StoredRequest:
         raise ForbiddenContentError(
             "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
         )
-    return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason)
+    if doubled := [name for name in ask.secrets if name in ask.env or ask.secrets.count(name) > 1]:
+        raise InvalidError(
+            f"{doubled[0]!r} is asked for twice: as a secret, and as another or in `env`.", field="secrets"
+        )
+    return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason, ask.secrets)
 
 
 def _refuse_secret(where: str, text: str) -> None:

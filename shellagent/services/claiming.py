@@ -23,6 +23,7 @@ from shellagent.services.deciding import (
 )
 from shellagent.services.granting import is_warranted, warrant_of
 from shellagent.services.hosts import host_party
+from shellagent.services.looking import looks_wish
 from shellagent.services.moving import Data, session_note, sessions_move
 from shellagent.states import Status
 
@@ -141,6 +142,8 @@ def _move_away(session: ShellSession, to: Status, data: Data, now: datetime, det
         columns["warrant"] = ""
     else:
         columns["finished_at"] = now
+    if to is Status.PENDING:
+        looks_wish([session.host_id])
     actor: Party = host_party(session.host)
     sessions_move(
         [session.pk],
@@ -164,4 +167,6 @@ def _assignment(session: ShellSession, request: StoredRequest, spec: Spec) -> As
         grants=spec.grants,
         obligations=spec.obligations,
         protected=(),
+        secrets=request.secrets,
+        scripts=request.scripts,
     )

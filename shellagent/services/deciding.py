@@ -35,6 +35,10 @@ class StoredRequest:
     plan: Plan
     env: Mapping[str, str]
     reason: str
+    #: Names of secrets that the host is to give.
+    secrets: tuple[str, ...] = ()
+    #: What the scripts held when a person was to decide, as far as the host could say; kept beside the request.
+    scripts: tuple[protocol.ScriptDigest, ...] = ()
 
     def payload(self, session: ShellSession) -> Payload:
         """Return the request as bytes to store."""
@@ -44,12 +48,13 @@ class StoredRequest:
             "plan": self.plan.to_json(),
             "env": dict(self.env),
             "reason": self.reason,
+            **({"secrets": list(self.secrets)} if self.secrets else {}),
         }
         return Payload(session.pk, AuditPayload.Kind.REQUEST, canonical.dumps(data).encode())
 
     @classmethod
-    def read(cls, data: bytes) -> "StoredRequest":
-        """Read what `payload` stored."""
+    def read(cls, data: bytes, scripts: bytes | None = None) -> "StoredRequest":
+        """Read what `payload` stored, and what a host found in the scripts."""
         stored = json.loads(data)
         argv = stored["argv"]
         return cls(
@@ -58,6 +63,8 @@ class StoredRequest:
             Plan.from_json(stored["plan"]),
             stored["env"],
             stored["reason"],
+            tuple(stored.get("secrets", ())),
+            tuple(protocol.decode(protocol.ScriptDigest, item) for item in json.loads(scripts)) if scripts else (),
         )
 
 
@@ -131,6 +138,8 @@ class Circumstances:
             ),
             self.policy,
         )
+        if request.secrets and self.maturity is not Maturity.AUTONOMOUS and decision.outcome is not Outcome.DENY:
+            decision = _asked_for_secrets(decision, request.secrets)
         if not self.bar:
             return decision
         rule = Rule(self.bar, Outcome.DENY, _BARS[self.bar])
@@ -141,6 +150,17 @@ class Circumstances:
             explanation=rule.justification,
             would_allow="",
         )
+
+
+def _asked_for_secrets(decision: Decision, names: Sequence[str]) -> Decision:
+    """Return a decision that asks a person: what a command is given it can print, masked or spelled in another way."""
+    rule = Rule("names-secrets", Outcome.ASK, f"It is given the secrets {', '.join(names)}.")
+    rules = tuple(sorted((*decision.rules, rule), key=lambda one: -one.outcome.strictness))
+    if decision.outcome is Outcome.ASK:
+        return replace(decision, rules=rules)
+    explanation = f"This needs a person's approval: {rule.justification[0].lower()}{rule.justification[1:]}"
+    would_allow = "Ask for it without `secrets`, or with the maturity AUTONOMOUS."
+    return replace(decision, outcome=Outcome.ASK, rules=rules, explanation=explanation, would_allow=would_allow)
 
 
 _BARS = {
@@ -186,6 +206,8 @@ def spec_digest(spec: Spec, request: StoredRequest, session: ShellSession) -> st
         timeout_seconds=session.timeout_seconds,
         grants=spec.grants,
         obligations=spec.obligations,
+        secrets=request.secrets,
+        scripts=request.scripts,
     )
 
 
@@ -254,11 +276,11 @@ def decision_data(decision: Decision, payload: Payload) -> dict[str, object]:
 
 def stored_of(sessions: Sequence[ShellSession]) -> dict[UUID, tuple[StoredRequest, Spec]]:
     """Return each session's request and what its newest decision lets the host do; erased ones are missing."""
-    kinds = (AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION)
+    kinds = (AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION, AuditPayload.Kind.SCRIPTS)
     newest = {(row.session_id, row.kind): row.data for row in payloads_of([session.pk for session in sessions], *kinds)}
     found = {}
     for session in sessions:
-        request, decision = (newest.get((session.pk, kind.value)) for kind in kinds)
+        request, decision, scripts = (newest.get((session.pk, kind.value)) for kind in kinds)
         if request is not None and decision is not None:
-            found[session.pk] = StoredRequest.read(request), Spec.read(decision)
+            found[session.pk] = StoredRequest.read(request, scripts), Spec.read(decision)
     return found

@@ -17,6 +17,7 @@ from shellagent.protocol import CancelOrder, Desired, PollAnswer, PollRequest
 from shellagent.services.claiming import sessions_claim
 from shellagent.services.granting import public_keys
 from shellagent.services.hosts import host_party
+from shellagent.services.looking import looks_take, scripts_record
 from shellagent.states import Status
 
 _has_served = False
@@ -56,7 +57,7 @@ class HostPoll:
 
     def look(self) -> PollAnswer | None:
         """Return the answer, or None while there is nothing to say and time left."""
-        self.host.desired_state = queries.desired_state_of(self.host.pk)
+        self.host.desired_state, self.host.has_looks = queries.wishes_of(self.host.pk)
         return self._answer(is_first_look=False)
 
     def empty(self) -> PollAnswer:
@@ -78,11 +79,12 @@ class HostPoll:
         cancel = _cancels(host, request)
         may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
         sessions = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else ()
-        has_news = bool(cancel or sessions or host.desired_state != self._known_state)
+        look = looks_take(host) if host.has_looks else ()
+        has_news = bool(cancel or sessions or look or host.desired_state != self._known_state)
         if not has_news and wake.remaining_seconds(self.until) > 0:
             return None
         _seen(host)
-        return replace(self.empty(), cancel=cancel, sessions=sessions)
+        return replace(self.empty(), cancel=cancel, sessions=sessions, look=look)
 
 
 def _arrived(host: Host, request: PollRequest) -> None:
@@ -112,6 +114,8 @@ def _arrived(host: Host, request: PollRequest) -> None:
     for name, value in changed.items():
         setattr(host, name, value)
     _seen(host, changed)
+    if request.looked:
+        scripts_record(host=host, looked=request.looked)
     if request.running:
         _renew(host, request.running, now)
 

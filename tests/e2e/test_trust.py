@@ -4,6 +4,7 @@ import json
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -11,7 +12,7 @@ from django.utils import timezone
 from audit.models import AuditEvent
 from shellagent import signing, signing_keys
 from shellagent.models import ShellSession
-from tests.e2e.product import Product, eventually
+from tests.e2e.product import ENDED, Product, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -77,3 +78,87 @@ def test_the_servers_key_is_rotated_while_all_runs(product: Product, work: Path)
     old = list(pins)[-2]
     assert 0 < pins[old] - time.time() <= signing_keys.OVERLAP_SECONDS
     assert AuditEvent.objects.filter(tag="signing_key:rotated").exists()
+
+
+def test_a_script_swapped_after_the_approval_is_not_run(product: Product, work: Path) -> None:
+    script, traces = work / "deploy.py", work / "traces"
+    script.write_text(f"open({str(traces)!r}, 'a').write('approved ')\n")
+    person = product.person()
+
+    def approved() -> str:
+        """Ask as an agent that needs a person, and approve once the host has said what the script holds."""
+        asked = product.execute("student", ["python3", str(script)], wait=0, working_directory=str(work)).json()
+        assert asked["status"] == "pending", asked
+        eventually(lambda: product.session(asked["id"], "student")["scripts"][0]["sha256"], why="the host told nothing")
+        page = person.get(f"/admin/shellagent/shellsession/{asked['id']}/change/").text
+        assert product.session(asked["id"], "student")["scripts"][0]["sha256"] in page
+        # Approved while no host can take it, so that there is time to swap the script.
+        product.processes["host"].stop()
+        digest = product.session(asked["id"], "student")["digest"]
+        body = {"session_id": asked["id"], "decision": "approve", "digest": digest}
+        assert person.post("/api/local-agent/approve", body).status_code == 200
+        return str(asked["id"])
+
+    session_id = approved()
+    script.write_text(f"open({str(traces)!r}, 'a').write('swapped ')\n")
+    product.start_host("host", product.home / "host")
+    ended = product.until(session_id, *ENDED)
+    assert (ended["status"], ended["termination_reason"]) == ("refused", "script_changed")
+    assert str(script) in ended["termination_detail"]
+    assert not traces.exists()
+    session_id = approved()
+    product.start_host("host", product.home / "host")
+    assert product.until(session_id, *ENDED)["status"] in ("succeeded", "failed")
+    assert not traces.exists() or traces.read_text() == "swapped ", "it ran as it was seen"
+
+
+def test_the_hosts_own_ceiling_refuses_and_gives_secrets(product: Product, work: Path) -> None:
+    host = product.processes["host"]
+    host.stop()
+    secret = product.folder / "token"
+    secret.write_text("a-value-that-is-secret\n")
+    secret.chmod(0o600)
+    file = product.home / "host" / "ceiling.toml"
+    file.write_text(
+        f'blocked_programs = ["touch"]\nlongest_timeout_seconds = 30\n'
+        f'[[roots]]\npath = "{work}"\naccess = "write"\n[secrets]\nTOKEN = {{ file = "{secret}" }}\n'
+    )
+    file.chmod(0o600)
+    try:
+        product.start_host("host", product.home / "host")
+        for command, values, why in (
+            (["touch", str(work / "x")], {"timeout_seconds": 30}, "blocked"),
+            (["ls", str(work)], {"timeout_seconds": 31}, "30 s"),
+            (["ls", str(work)], {"timeout_seconds": 30, "secrets": ["OTHER"]}, "no secret called 'OTHER'"),
+            (["ls"], {"timeout_seconds": 30, "working_directory": str(product.folder)}, str(product.folder)),
+        ):
+            asked: dict[str, Any] = {"working_directory": str(work), **values}
+            ended = product.run("autonomous", command, **asked)
+            assert (ended["status"], ended["termination_reason"]) == ("refused", "host_ceiling"), ended
+            assert why in ended["termination_detail"]
+        ended = product.run(
+            "autonomous", ["printenv", "TOKEN"], secrets=["TOKEN"], working_directory=str(work), timeout_seconds=30
+        )
+        assert (ended["status"], ended["stdout"]) == ("succeeded", "*" * 22 + "\n"), ended
+        rows = AuditEvent.objects.filter(session_id=ended["id"]).values_list("body", flat=True)
+        assert any('"secret:TOKEN":1' in body for body in rows)
+        assert not any("a-value-that-is-secret" in body for body in rows)
+        status = product.manage("localagent", "status", "--state-dir", str(product.home / "host"))
+        assert f"TOKEN from file {secret}" in status.stdout
+        assert "a-value-that-is-secret" not in status.stdout
+        denied = product.execute("autonomous", ["cat", str(secret)], working_directory=str(work), timeout_seconds=30)
+        assert (denied.status_code, "protected" in denied.text) == (403, True)
+    finally:
+        product.processes["host"].stop()
+        file.unlink()
+        product.start_host("host", product.home / "host")
+
+
+def test_a_ceiling_that_others_can_change_keeps_the_host_from_starting(product: Product) -> None:
+    state = product.folder / "open"
+    state.mkdir(mode=0o700)
+    (state / "ceiling.toml").write_text("")
+    (state / "ceiling.toml").chmod(0o666)
+    done = product.manage("runlocalagent", "--state-dir", str(state), "--once", ATOM_HOST_KEY="ath_any")
+    assert done.returncode == 64
+    assert "chmod go-w" in done.stderr
