@@ -63,6 +63,7 @@ class Tag(StrEnum):
     GROUP_DELETED = "group:deleted"
     GROUP_PERMISSIONS_CHANGED = "group:permissions_changed"
     TRAIL_READ = "trail:read"
+    TRAIL_REPLAYED = "trail:replayed"
     ERASURE_REQUESTED = "erasure:requested"
     ERASURE_REFUSED = "erasure:refused"
     ERASURE_DONE = "erasure:done"

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from audit.models import AuditEvent
 from governance.models import PolicyVersion
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
+from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
 from shellagent.services import may_approve, output_of
@@ -76,6 +77,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         refusal = refusal or "The command was erased; it can no longer be approved."
     decisions = _decisions(session)
     timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id"))
+from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
     return {
         "session": session,
         "status": status,
@@ -95,7 +97,8 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "records": [(record, record.duration_us / 1_000_000) for record in records],
         "streams": _streams(session),
         "masked": _masked(timeline),
-        "timeline": timeline,
+        "timeline": story_lines(timeline),
+        **erasing_context(session, reader),
         "may_see_trail": reader.has_perm("audit.view_audit"),
     }
 

@@ -26,6 +26,7 @@ from governance.policy.types import Category
 from governance.services import user_party
 from shellagent import limits
 from shellagent.admin_plans import plan_line, requests_of, waiting_cards
+from shellagent.admin_reviewing import ReviewViews
 from shellagent.admin_session_page import may_cancel, session_context
 from shellagent.models import Host, ShellSession
 from shellagent.services import session_approve, session_cancel, session_reject, sessions_expire
@@ -85,7 +86,7 @@ def may_view_sessions(request: HttpRequest) -> bool:
 
 
 @admin.register(ShellSession)
-class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
+class ShellSessionAdmin(ReviewViews, ShowOnlyAdmin[ShellSession]):
     """The queue and the history."""
 
     list_display = ["badge", "command", "who", "level", "kind", "place", "created"]
@@ -105,14 +106,14 @@ class ShellSessionAdmin(ShowOnlyAdmin[ShellSession]):
         return SessionChangeList
 
     def get_urls(self) -> list[URLPattern]:
-        def post(work: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        def post(work: Callable[..., HttpResponse]) -> Any:
             return self.admin_site.admin_view(require_POST(work))
 
         own = [
             path("<uuid:session_id>/decide/", post(self.decide_view), name="shellagent_shellsession_decide"),
             path("<uuid:session_id>/cancel/", post(self.cancel_view), name="shellagent_shellsession_cancel"),
         ]
-        return own + super().get_urls()
+        return own + self.review_urls() + super().get_urls()
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.may_view(request):

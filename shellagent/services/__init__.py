@@ -4,7 +4,7 @@ from shellagent.services.approving import may_approve, session_approve, session_
 from shellagent.services.asking import Ask, Asker, Idempotency, Kept, session_request, sessions_request
 from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.dry_running import dry_run
-from shellagent.services.erasing import erasure_decide, erasure_request, payloads_retire
+from shellagent.services.erasing import erasure_decide, erasure_request, may_erase, payloads_retire
 from shellagent.services.hosts import (
     agent_host_delete,
     agent_host_set,
@@ -44,6 +44,7 @@ __all__ = [
     "leases_tidy",
     "may_approve",
     "may_cancel",
+    "may_erase",
     "output_append",
     "output_of",
     "payloads_retire",

@@ -115,8 +115,13 @@ def payloads_retire(part: AuditErasure.Part, days: int) -> int:
     return removed
 
 
+def may_erase(user: User) -> bool:
+    """Return whether this person may ask for erasures and decide on those that others asked for."""
+    return bool(user.is_active and user.has_perm(ERASE_PERMISSION))
+
+
 def _check(user: User) -> None:
-    if not (user.is_active and user.has_perm(ERASE_PERMISSION)):
+    if not may_erase(user):
         raise ForbiddenError("You lack the permission to erase.")
 
 

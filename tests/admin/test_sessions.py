@@ -195,7 +195,7 @@ def test_what_ran_shows_its_result_and_output_without_obeying_it(scene: Scene, b
     assert "as reported by the host" in html
     for tag in ("session:queued", "session:claimed", "session:running", "session:succeeded"):
         assert tag in html
-    assert f"/admin/audit/auditevent/?q={session.pk}" in html
+    assert f"/admin/shellagent/shellsession/{session.pk}/story/" in html
 
 
 def test_cancelling_is_for_operators(scene: Scene, decider: Reader) -> None:
