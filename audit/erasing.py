@@ -15,7 +15,7 @@ _Part = AuditErasure.Part
 _Kind = AuditPayload.Kind
 #: What each part takes out.
 KINDS_OF: Final[Mapping[str, Sequence[AuditPayload.Kind]]] = {
-    _Part.REQUEST: (_Kind.REQUEST, _Kind.DECISION),
+    _Part.REQUEST: (_Kind.REQUEST, _Kind.DECISION, _Kind.SCRIPTS),
     _Part.OUTPUT: (_Kind.STDOUT, _Kind.STDERR),
     _Part.ALL: tuple(_Kind),
 }

@@ -76,8 +76,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
     if status is Status.PENDING and request is None:
         refusal = refusal or "The command was erased; it can no longer be approved."
     decisions = _decisions(session)
-    timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id"))
-from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
+    timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id")[:LINES_MAX])
     return {
         "session": session,
         "status": status,
