@@ -29,6 +29,7 @@ from shellagent.protocol import Desired
 from shellagent.representation import host_is_online
 from shellagent.seen import host_counts
 from shellagent.services import agent_host_delete, agent_host_set, enrolment_issue, host_set_desired, host_set_enabled
+from shellagent.services.keys_of_hosts import host_key_wish
 
 #: The variable that `localagent enroll` reads; named here because the host's modules stay out of the web server.
 CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
@@ -150,7 +151,7 @@ class HostAdmin(ShowOnlyAdmin[Host]):
         return response
 
     def control_view(self, request: HttpRequest, host_id: int) -> HttpResponse:
-        """Start, stop, enable or disable."""
+        """Start, stop, enable or disable it, or have it replace its key."""
         if not _may_control(request):
             raise PermissionDenied
         host, actor = get_object_or_404(Host, pk=host_id), user_party(person(request))
@@ -173,8 +174,11 @@ class HostAdmin(ShowOnlyAdmin[Host]):
                 lambda: host_set_enabled(host=host, is_enabled=is_enabled, actor=actor),
                 f"Host {host.name} is {words}.",
             )
+        elif wanted == "rotate-key":
+            done = f"Host {host.name} replaces its key with its next poll."
+            told(request, lambda: host_key_wish(host=host, actor=actor), done)
         else:
-            messages.error(request, "Not done. A host is started, stopped, enabled or disabled.")
+            messages.error(request, "Not done. A host is started, stopped, enabled or disabled, or replaces its key.")
         return HttpResponseRedirect(reverse("admin:shellagent_host_change", args=[host.pk]))
 
     @admin.display(description="state")

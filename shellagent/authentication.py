@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
@@ -11,6 +12,7 @@ from governance.authentication import bearer_key, key_refused
 from shellagent.models import Host
 from shellagent.queries import host_by_key
 from shellagent.services.hosts import host_party
+from shellagent.services.keys_of_hosts import host_key_used
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,16 @@ def host_of_key(key: str) -> Host:
         raise PermissionDenied("This is an agent's key; hosts' calls take a host's key (ath_…).")
     if kind is keys.KeyKind.ENROLMENT:
         raise PermissionDenied("This is an enrolment code; use it with `localagent enroll`.")
-    host = host_by_key(keys.digest(key))
+    digest, now = keys.digest(key), timezone.now()
+    host = host_by_key(digest)
     if host is None:
         raise AuthenticationFailed("This host key is not known here. Enrol the host again.")
+    if not host.opens_with(digest, now):
+        key_refused(host_party(host), "replaced")
+        raise AuthenticationFailed("This host key was replaced by a new one. Use that, or enrol the host again.")
     if not host.is_enabled:
         key_refused(host_party(host), "disabled")
         raise AuthenticationFailed("This host is disabled. An operator has to enable it.")
+    if host.previous_key_digest and host.previous_key_until is None and digest == host.key_digest:
+        host_key_used(host, now)
     return host

@@ -20,6 +20,8 @@ POLL_HOLD_SECONDS: Final = 20
 SEEN_EVERY_SECONDS: Final = 5
 GRACE_SECONDS: Final = 10
 ENROLMENT_SECONDS: Final = 10 * 60
+#: How long a host's old key works after its new one was first used: longer than any poll is held.
+KEY_OVERLAP_SECONDS: Final = 60
 IDEMPOTENCY_HOURS: Final = 24
 CLAIM_BATCH: Final = 32
 COMMAND_MAX_BYTES: Final = 8 * 1024

@@ -11,11 +11,12 @@ from django.db import models
 from audit import driver
 from audit.statements import padded, preparer
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
+from shellagent.host_keys import HostKeys
 from shellagent.protocol import Desired
 from shellagent.states import TRANSITIONS, Numbered, Status
 
 
-class Host(models.Model):
+class Host(HostKeys):
     """A machine, and the local agent on it. A host without a key digest is not enrolled yet."""
 
     name = models.CharField(
@@ -23,8 +24,6 @@ class Host(models.Model):
         unique=True,
         validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", "Use letters, digits, dots and dashes.")],
     )
-    key_prefix = models.CharField(max_length=16, blank=True, editable=False)
-    key_digest = models.CharField(max_length=64, null=True, unique=True, editable=False)  # noqa: DJ001  (null is many)
     is_enabled = models.BooleanField("enabled", default=True)
     is_local = models.BooleanField(
         "is this server's own machine", default=False, help_text="Only such a host's process is started from here."
@@ -54,11 +53,6 @@ class Host(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def is_enrolled(self) -> bool:
-        """Return whether the host has a key."""
-        return self.key_digest is not None
 
 
 class EnrolmentCode(models.Model):

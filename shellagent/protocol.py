@@ -158,6 +158,8 @@ class PollAnswer:
     #: The server's signing keys, oldest first.
     server_keys: tuple[ServerKey, ...] = ()
     look: tuple[Look, ...] = ()
+    #: Whether the host is to ask for a new key.
+    renew_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +307,21 @@ class EnrolAnswer:
     name: str
     key: str
     server_keys: tuple[ServerKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """The host's key travels as the Bearer key, as ever."""
+
+    v: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAnswer:
+    """`key` is shown this once. The one that was shown works until this one is used, and a minute longer."""
+
+    v: int
+    key: str
 
 
 def session_digest(

@@ -34,28 +34,39 @@ def _instance(model: type[Model], row: tuple[Any, ...], start: int = 0) -> Model
     return made
 
 
-_HOST_BY_KEY = Prepared(lambda digest: Host.objects.filter(key_digest=digest).values_list(*_columns(Host)), str)
+_HOST_BY_KEY = Prepared(
+    lambda digest, same: Host.objects.filter(
+        models.Q(key_digest=digest) | models.Q(previous_key_digest=same)
+    ).values_list(*_columns(Host)),
+    str,
+    str,
+)
 
 
 def host_by_key(digest: str) -> Host | None:
-    """Return the host whose key has this digest."""
+    """Return the host whose key, or the key before it, has this digest."""
 
     def read() -> Host | None:
-        rows = _HOST_BY_KEY.rows(digest)
+        rows = _HOST_BY_KEY.rows(digest, digest)
         return _instance(Host, rows[0]) if rows else None
 
     return driver.once((Host, digest), read)
 
 
-_WISHES = Prepared(lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state", "has_looks"), int)
+_WISHES = Prepared(
+    lambda host_id: Host.objects.filter(pk=host_id).values_list("desired_state", "has_looks", "wants_new_key"), int
+)
 
 
-def wishes_of(host_id: int) -> tuple[str, bool]:
-    """Return the state that is wanted of a host now, and whether it is to look at scripts. Raises LookupError."""
+def wishes_of(host_id: int) -> tuple[str, bool, bool]:
+    """Return the state that is wanted of a host now, and whether it is to look at scripts, and to renew its key.
+
+    Raises LookupError where it is gone.
+    """
     rows = _WISHES.rows(host_id)
     if not rows:
         raise LookupError(f"no host {host_id}")
-    return str(rows[0][0]), bool(rows[0][1])
+    return str(rows[0][0]), bool(rows[0][1]), bool(rows[0][2])
 
 
 _LINKS_OF_AGENT = Prepared(

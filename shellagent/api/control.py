@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import Count, Q
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -23,6 +24,7 @@ from shellagent.protocol import Desired
 from shellagent.representation import Json, host_is_online
 from shellagent.seen import HostCounts, host_counts
 from shellagent.services import host_set_desired, sessions_expire
+from shellagent.services.keys_of_hosts import host_key_wish
 from shellagent.states import Status
 
 
@@ -51,6 +53,7 @@ def _host_json(host: Host, counts: HostCounts) -> Json:
         "queued": counts.queued,
         "spool": host.spool,
         "protections": host.protections,
+        "another_instance_refused_at": host.instance_refused_at.isoformat() if host.instance_refused_at else None,
         "last_error": host.last_error or None,
         "last_error_at": host.last_error_at.isoformat() if host.last_error_at else None,
     }
@@ -107,6 +110,15 @@ class ControlView(GenericAPIView[Any]):
     desired = Desired.RUNNING
 
     def post(self, request: Request) -> Response:
+        user, host = self.asked(request)
+        host = host_set_desired(host=host, desired=self.desired, actor=user_party(user))
+        (answer,) = hosts_json([host])
+        if self.desired is Desired.RUNNING and host.is_local and not host_is_online(host):
+            answer["spawned"] = local_process.spawn()
+        return Response(answer)
+
+    def asked(self, request: Request) -> tuple[User, Host]:
+        """Return who asks, and for which host. Raises ForbiddenError, NotFoundError."""
         user = person(request)
         if not user.has_perm("shellagent.control_host"):
             raise ForbiddenError("You lack the permission to control hosts.")
@@ -116,11 +128,7 @@ class ControlView(GenericAPIView[Any]):
         host = Host.objects.filter(Q(name=wanted) | Q(pk=int(wanted) if wanted.isdecimal() else 0)).first()
         if host is None:
             raise NotFoundError(f"There is no host called {wanted!r}.", field="host")
-        host = host_set_desired(host=host, desired=self.desired, actor=user_party(user))
-        (answer,) = hosts_json([host])
-        if self.desired is Desired.RUNNING and host.is_local and not host_is_online(host):
-            answer["spawned"] = local_process.spawn()
-        return Response(answer)
+        return user, host
 
 
 class StartHostView(ControlView):
@@ -141,3 +149,13 @@ class StopHostView(ControlView):
     @extend_schema(operation_id="host_drain", responses={200: ControlledHostSerializer})
     def post(self, request: Request) -> Response:
         return super().post(request)
+
+
+class RotateKeyView(ControlView):
+    """Have a host's local agent replace its key, with its next poll. What runs goes on."""
+
+    @extend_schema(operation_id="host_rotate_key", responses={200: ControlledHostSerializer})
+    def post(self, request: Request) -> Response:
+        user, host = self.asked(request)
+        (answer,) = hosts_json([host_key_wish(host=host, actor=user_party(user))])
+        return Response(answer)

@@ -15,6 +15,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.canonical import MAX_INTEGER
+from governance import keys
+from governance.authentication import bearer_key
 from governance.errors import InvalidError
 from shellagent import limits, protocol, schema
 from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, HostKeyAuthentication, Newcomer
@@ -22,6 +24,7 @@ from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
 from shellagent.services import host_enrol, host_poll, output_append, sessions_record, sessions_start
 from shellagent.services.granting import public_keys
+from shellagent.services.keys_of_hosts import host_key_renew
 
 Message = TypeVar("Message")
 
@@ -155,6 +158,18 @@ class RecordView(HostView):
     def post(self, request: Request) -> Response:
         answer = sessions_record(host=self.host(), request=message(request, protocol.RecordRequest))
         return Response(protocol.encode(answer))
+
+
+class KeyView(HostView):
+    """Give a host a new key; the one that it shows works until the new one is used."""
+
+    @extend_schema(operation_id="host_key", **_messages(protocol.KeyRequest, protocol.KeyAnswer))
+    def post(self, request: Request) -> Response:
+        message(request, protocol.KeyRequest)
+        key = host_key_renew(host=self.host(), shown=keys.digest(bearer_key(request) or ""))
+        return Response(
+            protocol.encode(protocol.KeyAnswer(protocol.VERSION, key)), headers={"Cache-Control": "no-store"}
+        )
 
 
 class EnrolView(HostView):

@@ -200,6 +200,9 @@ class HostSerializer(NamedSerializer):
     queued = serializers.IntegerField(help_text="Waiting for this host.")
     spool = serializers.IntegerField(help_text="Results that wait on the host to be acknowledged.")
     protections = serializers.ListField(child=serializers.CharField())
+    another_instance_refused_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a second live process with its key was last refused: it may be a copy."
+    )
     last_error = serializers.CharField(allow_null=True, help_text="The last thing that went wrong there.")
     last_error_at = serializers.DateTimeField(allow_null=True)
 

@@ -13,6 +13,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from shellagent import protocol
+from shellagent.host.credential import Credential
 from shellagent.host.errors import (
     CallError,
     ConflictError,
@@ -66,19 +67,20 @@ class Client:
     """
 
     url: str
-    key: str = field(repr=False)
+    #: A key, or one that may be replaced while the client is in use.
+    key: str | Credential = field(repr=False)
     _session: requests.Session = field(init=False, repr=False)
     _templates: dict[tuple[str, str], requests.PreparedRequest] = field(default_factory=dict, init=False, repr=False)
     _is_warm: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
+        self.credential = self.key if isinstance(self.key, Credential) else Credential(self.key)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.clear()
         self._session.headers.update(
             {
-                "Authorization": f"Bearer {self.key}",
                 "Accept": "application/json",
                 "User-Agent": f"atom-local-agent/{product_version()}",
             }
@@ -89,7 +91,7 @@ class Client:
 
     def another(self) -> "Client":
         """Return a client of the same server and key with a connection of its own."""
-        return Client(self.url, self.key)
+        return Client(self.url, self.credential)
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,6 +118,11 @@ class Client:
     def enrol(self, request: protocol.EnrolRequest) -> protocol.EnrolAnswer:
         """Trade the one-use code, which is this client's key, for a host's key."""
         return self._decode(protocol.EnrolAnswer, self._call("/api/host/enroll", request))
+
+    def new_key(self) -> str:
+        """Ask for a new key in place of this client's."""
+        message = protocol.KeyRequest(protocol.VERSION)
+        return self._decode(protocol.KeyAnswer, self._call("/api/host/key", message)).key
 
     def request(
         self,
@@ -176,6 +183,7 @@ class Client:
             if len(self._templates) < MOST_TEMPLATES:
                 self._templates[method, path] = kept
         request = kept.copy()
+        request.headers["Authorization"] = f"Bearer {self.credential.key}"
         if data is not None:
             request.body = data
             request.headers["Content-Length"] = str(len(data))

@@ -15,9 +15,10 @@ from shellagent.host import background, ceiling, executing, facts, journal
 from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_stderr, server_url, state_folder
 from shellagent.host.client import Client
 from shellagent.host.console import without_escapes
+from shellagent.host.credential import renew
 from shellagent.host.errors import DeclinedError, StateError, UnauthorisedError, UnavailableError
 from shellagent.host.pinned import PinnedKeys
-from shellagent.host.state import Enrolment, StateFolder, read_secret, take_key
+from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, read_secret, take_key
 
 PROGRAM: Final = "localagent"
 CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
@@ -68,6 +69,7 @@ def parser() -> Parser:
     start.add_argument("--concurrency", metavar="N", help="sessions at once")
     start.add_argument("--ceiling", metavar="FILE", help="what may run here at most; ceiling.toml in the state folder")
     start.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    action("rotate-key", _rotate_key, "Replace this host's key. What runs goes on, and takes up the new one by itself.")
     action("status", _status, "Say whether it runs, what it last said, and what the server says of it.")
     stop = action("stop", _stop, "Stop it: what runs is waited for.")
     stop.add_argument("--timeout", type=float, default=STOP_SECONDS, metavar="SECONDS", help="how long to wait; 60")
@@ -112,6 +114,33 @@ def _enrol(options: argparse.Namespace) -> int:
         options,
         {"host_id": answer.host_id, "name": answer.name, "url": url, "state_dir": str(state.path)},
         f"This machine is the host {answer.name} of {url}. Its key is in {state.key_file}, which only you can read.",
+    )
+    return Exit.OK
+
+
+def _rotate_key(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    if os.environ.get(KEY_VARIABLE):
+        raise StateError(f"The key comes from {KEY_VARIABLE}, where it cannot be replaced. Enrol this host anew.")
+    url = server_url(options, state.enrolment())
+
+    def ask(key: str) -> str:
+        client = Client(url, key)
+        try:
+            return client.new_key()
+        finally:
+            client.close()
+
+    try:
+        renew(state, ask)
+    except OSError as error:
+        raise StateError(f"{state.key_file} cannot be written: {error.strerror}. The old key still works.") from error
+    known = background.find(state)
+    _say(
+        options,
+        {"key_file": str(state.key_file), "is_running": known is not None},
+        f"The new key is in {state.key_file}; the old one works until this one is used."
+        + (" The local agent takes it up with its next poll." if known is not None else ""),
     )
     return Exit.OK
 

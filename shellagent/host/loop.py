@@ -11,8 +11,10 @@ from typing import Final
 from shellagent import protocol
 from shellagent.host import scripts
 from shellagent.host.client import Client
-from shellagent.host.errors import UnavailableError
+from shellagent.host.credential import renew
+from shellagent.host.errors import HostError, UnavailableError
 from shellagent.host.sessions import Sessions
+from shellagent.host.state import StateFolder
 from shellagent.host.trouble import Trouble
 from shellagent.protocol import PollAnswer, Reason
 
@@ -116,6 +118,8 @@ class Loop:
         )
 
     def _poll(self, client: Client, claim_key: str, free_slots: int, hold_seconds: int) -> PollAnswer:
+        if self.client.credential.refresh():
+            self.say("the key was replaced: using the new one")
         began = self.clock()
         # Told once: by the poll that takes it, and again where that finds no server.
         looked = tuple(self._looked.popleft() for _ in range(len(self._looked)))
@@ -159,6 +163,8 @@ class Loop:
             self.say(news)
         if answer.look:
             self._looked.extend(scripts.look(answer.look, self.sessions.holding.facts))
+        if answer.renew_key:
+            self._renew_key()
         if answer.desired_state != self.desired_state:
             self.desired_state = answer.desired_state
             is_stopped = answer.desired_state == protocol.Desired.STOPPED
@@ -173,6 +179,24 @@ class Loop:
             except ValueError:
                 reason = Reason.CANCEL
             self.sessions.abort(order.id, reason, order.grace_seconds)
+
+    def _renew_key(self) -> None:
+        """Ask for a new key, as an operator wishes. The next poll of each thread shows it."""
+        credential = self.client.credential
+        if credential.file is None:
+            self.say("a new key is wished for, but this one is not from the state folder: enrol this host anew")
+            return
+        try:
+            renew(StateFolder(credential.file.parent), self._ask_key)
+        except (HostError, OSError) as error:
+            self.say(f"the key could not be replaced: {error}")
+
+    def _ask_key(self, key: str) -> str:
+        client = Client(self.client.url, key)
+        try:
+            return client.new_key()
+        finally:
+            client.close()
 
     def _note_connection(self, *, is_connected: bool, detail: str = "") -> None:
         if is_connected == self.is_connected:

@@ -15,6 +15,7 @@ from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr
 from shellagent.host.capabilities import Account, find_account
 from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.client import Client, product_version
+from shellagent.host.credential import credential_of
 from shellagent.host.environment import is_within, search_path
 from shellagent.host.errors import AlreadyRunningError, StateError
 from shellagent.host.holding import Holding
@@ -102,7 +103,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
     try:
         enrolment = state.enrolment()
         url = server_url(options, enrolment)
-        key = state.key()
+        key = credential_of(state)
         scratch = facts.scratch_folder(options.scratch)
         limits_of_host = ceiling.load(options.ceiling or state.ceiling, must_exist=bool(options.ceiling))
         _make_scratch(scratch, facts.protected_paths(state, limits_of_host.files))

@@ -61,6 +61,9 @@ def _enrolled(host: Host, facts: HostFacts) -> tuple[Host, str]:
     made = keys.make(keys.KeyKind.HOST)
     before = host.key_prefix if host.key_digest else ""
     host.key_digest, host.key_prefix = made.digest, made.prefix
+    # Whoever had the host's key before has nothing any more.
+    host.previous_key_digest, host.previous_key_until, host.wants_new_key = None, None, False
+    host.refused_instance_id, host.instance_refused_at = "", None
     host.facts = asdict(facts)
     host.instance_id = ""
     host.save()

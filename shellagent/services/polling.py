@@ -57,7 +57,8 @@ class HostPoll:
 
     def look(self) -> PollAnswer | None:
         """Return the answer, or None while there is nothing to say and time left."""
-        self.host.desired_state, self.host.has_looks = queries.wishes_of(self.host.pk)
+        host = self.host
+        host.desired_state, host.has_looks, host.wants_new_key = queries.wishes_of(host.pk)
         return self._answer(is_first_look=False)
 
     def empty(self) -> PollAnswer:
@@ -80,11 +81,18 @@ class HostPoll:
         may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
         sessions = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else ()
         look = looks_take(host) if host.has_looks else ()
-        has_news = bool(cancel or sessions or look or host.desired_state != self._known_state)
+        renew_key = host.wants_new_key and _told_to_renew(host)
+        has_news = bool(cancel or sessions or look or renew_key or host.desired_state != self._known_state)
         if not has_news and wake.remaining_seconds(self.until) > 0:
             return None
         _seen(host)
-        return replace(self.empty(), cancel=cancel, sessions=sessions, look=look)
+        return replace(self.empty(), cancel=cancel, sessions=sessions, look=look, renew_key=renew_key)
+
+
+def _told_to_renew(host: Host) -> bool:
+    """Take the wish for a new key. It is told once: a host that cannot follow it is not asked again and again."""
+    host.wants_new_key = False
+    return bool(Host.objects.filter(pk=host.pk, wants_new_key=True).update(wants_new_key=False))
 
 
 def _arrived(host: Host, request: PollRequest) -> None:
@@ -94,6 +102,8 @@ def _arrived(host: Host, request: PollRequest) -> None:
     if host.instance_id and host.instance_id != request.instance_id and _is_alive(host, now):
         with transaction.atomic():
             data = {"instance_id": request.instance_id, "live_instance_id": host.instance_id}
+            refused = {"refused_instance_id": request.instance_id, "instance_refused_at": now}
+            Host.objects.filter(pk=host.pk).update(**refused)
             record(Event(Tag.HOST_INSTANCE_REFUSED, host_party(host), host_party(host), data=data))
         raise InstanceError(
             "Another live process uses this host's key. Stop it, or enrol this machine as a host of its own."

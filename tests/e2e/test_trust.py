@@ -162,3 +162,29 @@ def test_a_ceiling_that_others_can_change_keeps_the_host_from_starting(product: 
     done = product.manage("runlocalagent", "--state-dir", str(state), "--once", ATOM_HOST_KEY="ath_any")
     assert done.returncode == 64
     assert "chmod go-w" in done.stderr
+
+
+@pytest.mark.parametrize("by", ["the host", "an operator"])
+def test_the_hosts_key_is_rotated_while_a_command_runs(product: Product, work: Path, by: str) -> None:
+    state = product.home / "host"
+    old = (state / "key").read_text()
+    session = product.run("autonomous", ["sleep", "4"], wait=0)
+    product.until(session["id"], "running")
+    if by == "the host":
+        done = product.manage("localagent", "rotate-key", "--backend-url", product.url, "--state-dir", str(state))
+        assert done.returncode == 0, done.stderr
+        assert "with its next poll" in done.stdout
+    else:
+        name = product.session(session["id"])["host"]["name"]
+        answer = product.person().post("/api/local-agent/rotate-key", {"host": name})
+        assert answer.status_code == 200, answer.text
+    log = product.processes["host"]
+    count = log.text().count("using the new one")
+    eventually(lambda: (state / "key").read_text() != old)
+    assert product.until(session["id"], *ENDED)["status"] == "succeeded"
+    eventually(lambda: log.text().count("using the new one") > count, seconds=25, why=log.text)
+    assert product.run("autonomous", ["ls", str(work)])["status"] == "succeeded"
+    tags = AuditEvent.objects.filter(tag__startswith="host:key").values_list("tag", flat=True)
+    eventually(lambda: "host:key_replaced" in tags.all())
+    assert {"host:key_issued", "host:key_replaced"} <= set(tags.all())
+    assert log.popen.poll() is None

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from shellagent import protocol
+from shellagent import protocol, signing
 from shellagent.host import client as client_module
 from shellagent.host.client import Client
 from shellagent.host.errors import (
@@ -16,7 +16,7 @@ from shellagent.host.errors import (
     UnavailableError,
     UpgradeRequiredError,
 )
-from tests.host.server import KEY, StubServer
+from tests.host.server import HOST_ID, KEY, StubServer
 
 EMPTY_START = protocol.StartRequest(1, "instance", ())
 
@@ -24,7 +24,9 @@ EMPTY_START = protocol.StartRequest(1, "instance", ())
 def test_a_call_is_typed_both_ways(server: StubServer) -> None:
     client = Client(server.url + "/", KEY)
     answer = client.start(protocol.StartRequest(1, "instance", (protocol.Start("a", "k", "d"),)))
-    assert answer.grants == (protocol.StartGrant("a", protocol.GrantStatus.GRANTED, 40),)
+    (grant,) = answer.grants
+    assert (grant.id, grant.status, grant.deadline_seconds) == ("a", protocol.GrantStatus.GRANTED, 310)
+    assert signing.is_granted(grant, host_id=HOST_ID, start_key="k", digest="d")
     client.close()
 
 

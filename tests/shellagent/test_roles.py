@@ -161,6 +161,10 @@ TABLE: dict[str, tuple[Callable[[Stage], Call], tuple[int, ...]]] = {
         to("POST", "/api/local-agent/stop", host="here"),
         (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200),
     ),
+    "rotate a host's key": (
+        to("POST", "/api/local-agent/rotate-key", host="here"),
+        (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200),
+    ),
     "sessions": (to("GET", "/api/local-agent/sessions"), (401, 200, 200, 403, 403, 200, 200, 200, 200, 200, 200)),
     "session": (to("GET", SESSION), (401, 200, 404, 403, 403, 404, 200, 200, 200, 200, 200)),
     "session output": (to("GET", SESSION + "/output"), (401, 200, 404, 403, 403, 404, 200, 200, 200, 200, 200)),
@@ -172,6 +176,7 @@ TABLE: dict[str, tuple[Callable[[Stage], Call], tuple[int, ...]]] = {
     "host grant": (start, (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
     "host output": (output, (401, 403, 403, 200, 404, 401, 401, 401, 401, 401, 401)),
     "host record": (record, (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
+    "host key": (to("POST", "/api/host/key", v=1), (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
     "host enrol": (enrol, (401, 403, 403, 403, 403, 401, 401, 401, 401, 401, 401)),
     "audit events": (to("GET", "/api/audit/events"), (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200)),
     # Public, but a key of another kind is told so.
