@@ -23,7 +23,7 @@ SHOW_COVERAGE := --cov --cov-branch --cov-report=term
 COVERAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slow bench lint coverage clean
+.PHONY: help run test test-all test-slow bench faults lint coverage clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -44,13 +44,18 @@ endif
 
 test-all: test test-slow ## The fast tests, then real processes and a real browser on the same databases
 
-test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real browser
+test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real browser, and a short fault run
 	@echo "End to end on SQLite"
 	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
 	@echo "End to end on PostgreSQL"
 	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
 endif
+	@echo "Faults, in the short form"
+	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
+
+faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
+	@$(PY) -m faults
 
 coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
 	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SHOW_COVERAGE) $(PYTEST_ARGS)

@@ -30,26 +30,40 @@ class PeerFailed(Exception):  # noqa: N818 - it is an outcome of a row, not a fa
 class Workspace(contextlib.ExitStack):
     """A folder, processes and clean-up. Used as a context; Ctrl-C and TERM unwind it like any other end."""
 
+    def __init__(self, prefix: str = "atom-bench-") -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._is_kept = False
+
     def __enter__(self) -> Self:
         super().__enter__()
-        self.path = Path(tempfile.mkdtemp(prefix="atom-bench-"))
+        self.path = Path(tempfile.mkdtemp(prefix=self._prefix))
         # The temporary account must be able to pass through; what is secret lies deeper, in folders of its own.
         self.path.chmod(0o711)
-        self.callback(shutil.rmtree, self.path, ignore_errors=True)
+        self.callback(self._remove)
         previous = signal.signal(signal.SIGTERM, _interrupt)
         self.callback(signal.signal, signal.SIGTERM, previous)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> bool:
+    ) -> None:
         # A second Ctrl-C must not leave half of it behind; each step below has its own time limit.
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
-            return bool(super().__exit__(kind, error, trace))
+            super().__exit__(kind, error, trace)
         finally:
             signal.signal(signal.SIGINT, previous)
+
+    def keep(self) -> Path:
+        """Have the folder stay for a look at it afterwards; returns it."""
+        self._is_kept = True
+        return self.path
+
+    def _remove(self) -> None:
+        if not self._is_kept:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def folder(self, name: str, mode: int = 0o700) -> Path:
         """Create and return a folder in the workspace."""
