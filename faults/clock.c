@@ -4,7 +4,9 @@
  * clock too, which makes every `time.sleep` of Python 3.11 fail. Here nothing but CLOCK_REALTIME is touched.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -14,8 +16,10 @@
 #include <unistd.h>
 
 static volatile int64_t *offset;
+static int (*next_sem_timedwait)(sem_t *, const struct timespec *);
 
 __attribute__((constructor)) static void attach(void) {
+    *(void **)&next_sem_timedwait = dlsym(RTLD_NEXT, "sem_timedwait");
     const char *path = getenv("ATOM_FAULTS_CLOCK");
     int descriptor = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (descriptor < 0)
@@ -48,4 +52,11 @@ time_t time(time_t *kept) {
     if (kept)
         *kept = now.tv_sec;
     return now.tv_sec;
+}
+
+/* A deadline by the shifted clock, which the kernel measures by the true one: multiprocessing waits like this. */
+int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict deadline) {
+    struct timespec real = *deadline;
+    real.tv_sec -= shift();
+    return next_sem_timedwait(semaphore, &real);
 }

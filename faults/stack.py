@@ -100,6 +100,7 @@ class Stack:
         """Set up and start everything. Raises PeerFailed."""
         run([sys.executable, MANAGE, "init"], env=self._env, cwd=REPOSITORY)
         self.workspace.callback(self._sweep)
+        self.workspace.callback(self.stop)
         server = {**self._env, **self.clocks["server"].environment()}
         gunicorn = ["-c", str(REPOSITORY / "gunicorn.conf.py"), "--chdir", str(REPOSITORY)]
         web = [sys.executable, "-m", "gunicorn", *gunicorn, "atomsite.asgi:application"]
@@ -113,7 +114,6 @@ class Stack:
         self.client_port = self._proxy("clients")
         self._wait_for_hosts()
         threading.Thread(target=self._keep, name="keeper", daemon=True).start()
-        self.workspace.callback(self.stop)
 
     def _add_host(self, name: str) -> None:
         state, scratch = self.state(name), self.scratch(name)

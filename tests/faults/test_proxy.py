@@ -110,9 +110,15 @@ def test_a_clock_is_stepped_for_one_program_only(tmp_path: Path) -> None:
     if library is None:
         pytest.skip("there is no C compiler")
     clock = Clock(tmp_path / "clock", library)
-    clock.step(-3600)
-    # The sleep: a library that shifts the monotonic clock too makes it fail.
-    code = "import time, datetime; time.sleep(0); print(time.time(), datetime.datetime.now().timestamp())"
-    shown = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **clock.environment()}, text=True)
+    clock.step(3600)
+    # A sleep and a wait with a deadline take as long as ever.
+    code = (
+        "import datetime, multiprocessing, time; time.sleep(0);"
+        "print(time.time(), datetime.datetime.now().timestamp());"
+        "began = time.monotonic(); multiprocessing.Event().wait(0.01); assert time.monotonic() - began < 60"
+    )
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], env={**os.environ, **clock.environment()}, text=True, timeout=60
+    )
     for value in map(float, shown.split()):
-        assert -3610 < value - time.time() < -3590
+        assert 3590 < value - time.time() < 3610
