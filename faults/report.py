@@ -25,6 +25,8 @@ class Outcome:
     seed: int
     started_at: str
     sessions: int
+    #: How many were asked for and acknowledged before the last fault.
+    amid_faults: int
     fault_seconds: float
     drain_seconds: float
     disk: str
@@ -46,7 +48,8 @@ class Outcome:
         verdict = self.verdict
         found = [
             f"--- {self.database}: seed {self.seed}, {self.sessions} sessions, {self.started_at}",
-            f"faults for {self.fault_seconds:.0f} s, all settled {self.drain_seconds:.0f} s later",
+            f"faults for {self.fault_seconds:.0f} s, in which {self.amid_faults} were asked for; settled"
+            f" {self.drain_seconds:.0f} s later",
             f"full disk by {self.disk}; clocks by {self.clock}",
             *_table("what was done", self.deeds),
             *_table("what the network did", self.network),
