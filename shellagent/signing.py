@@ -4,6 +4,7 @@ A start is granted by a signature over exactly what was granted; a new key of th
 it. Keys and signatures are lower-case hexadecimal text: 64 digits of a public or private key, 128 of a signature.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -81,10 +82,15 @@ def _is_signed(key: str, signature: str, message: bytes) -> bool:
     if public is None or signed is None:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signed, message)
+        _public(public).verify(signed, message)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=16)
+def _public(key: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(key)
 
 
 def _bytes(text: str) -> bytes | None:

@@ -28,6 +28,8 @@ FILE: Final = "starts.json"
 MOST_KEYS: Final = 8
 #: For how long a key's grants count after the next one took its place.
 OVERLAP_SECONDS: Final = 24 * 60 * 60
+#: The file is looked at again after so long: asking the system costs more than all that is done with a key.
+RECHECK_SECONDS: Final = 1.0
 #: A warrant is good for so long after its session was made, whatever the database says of that session.
 WARRANT_SECONDS: Final = 60 * 60
 
@@ -73,25 +75,32 @@ class _Cache:
         self.lock = Lock()
         self.seen: tuple[object, ...] = ()
         self.keys: SigningKeys | None = None
+        #: Until when the file is not looked at again, by `time.monotonic`.
+        self.until = 0.0
 
 
 _cache = _Cache()
 
 
 def signing_keys() -> SigningKeys:
-    """Return this server's keys, read again where the file was replaced. Raises SigningKeyError: nothing is granted."""
+    """Return this server's keys, read again within a second where the file was replaced.
+
+    Raises SigningKeyError: nothing is granted.
+    """
+    now = time.monotonic()
+    if _cache.keys is not None and now < _cache.until:
+        return _cache.keys
     path = Path(settings.ATOM_KEYS) / FILE
     try:
         info = os.stat(path)
     except OSError as error:
-        raise SigningKeyError(
-            f"{path} cannot be read: {error.strerror}. Run `manage.py init` on the server."
-        ) from error
+        raise SigningKeyError(f"{path} cannot be read: {error.strerror}. Run `manage.py init`.") from error
     seen = (str(path), info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode, info.st_uid)
-    if _cache.keys is None or _cache.seen != seen:
-        with _cache.lock:
+    with _cache.lock:
+        if _cache.keys is None or _cache.seen != seen:
             _cache.keys, _cache.seen = read(path), seen
-    return _cache.keys
+        _cache.until = now + RECHECK_SECONDS
+        return _cache.keys
 
 
 def read(path: Path) -> SigningKeys:

@@ -338,6 +338,8 @@ class _Reader:
             token = reading.tokens[self.at]
             category = max((option.mode for option in modes if option.mode), key=lambda mode: mode.severity)
             reading.tokens[self.at] = replace(token, category=category)
+        if not (modes or reading.scripts):
+            reading.scripts += [reading.place(name) for name in entry.scripts]
         places = [option.here for option in self.met if option.here] + ([] if modes or not entry.here else [entry.here])
         for access in dict.fromkeys(places):
             reading.paths.append(PathUse(reading.place("."), access, self.recursion))

@@ -253,6 +253,8 @@ class Entry:
     subcommands: Mapping[str, "Entry"] = field(default_factory=dict)
     #: A word that starts with `+` is an option.
     has_plus: bool = False
+    #: Files of code that it runs where no word names one, as from the folder where it works.
+    scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

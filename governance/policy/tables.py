@@ -36,7 +36,19 @@ _SHARED_KEYS: Final = frozenset(
     ["names", "category", "operands", "recurses", "here", "network", "sandbox", "obligations"]
 )
 _ENTRY_KEYS: Final = _SHARED_KEYS.union(
-    ["justification", "style", "flags", "options", "numeric", "dashless", "daemon", "needs", "ask", "subcommand"]
+    [
+        "justification",
+        "style",
+        "flags",
+        "options",
+        "numeric",
+        "dashless",
+        "daemon",
+        "needs",
+        "ask",
+        "scripts",
+        "subcommand",
+    ]
 )
 _PROGRAM_KEYS: Final = _ENTRY_KEYS | {"examples", "refuses"}
 _OPTION_KEYS: Final = _SHARED_KEYS | {
@@ -204,6 +216,7 @@ def _entry(
         ask=ask,
         subcommands=subcommands,
         has_plus=any(name.startswith("+") for name in options),
+        scripts=tuple(_words(raw, "scripts")),
     )
 
 

@@ -21,8 +21,10 @@ from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread
 
 
 @pytest.fixture
-def keys_folder(tmp_path: Path, settings: Any) -> Path:
-    """Signing keys of the test's own."""
+def keys_folder(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Signing keys of the test's own, looked at each time."""
+    monkeypatch.setattr(signing_keys, "RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr(signing_keys, "_cache", signing_keys._Cache())
     settings.ATOM_KEYS = str(tmp_path / "keys")
     signing_keys.create(tmp_path / "keys")
     return tmp_path / "keys"

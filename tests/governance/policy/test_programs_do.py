@@ -131,6 +131,9 @@ def test_the_network_is_closed_to_what_does_not_need_it(command: str, obligation
 def test_a_script_s_file_is_named_for_the_host() -> None:
     assert ask("python3 tools/a.py --x").scripts == ("/srv/agent/tools/a.py",)
     assert ask("make -f build.mk").scripts == ("/srv/agent/build.mk",)
+    assert ask("make all").scripts == tuple(f"/srv/agent/{name}" for name in ("GNUmakefile", "makefile", "Makefile"))
+    assert ask("make --version").scripts == ()
+    assert ask("ninja -C out").scripts == ("/srv/agent/out/build.ninja",)
     assert ask("make -C sub -f build.mk").scripts == ("/srv/agent/sub/build.mk",)
     assert ask("make -f build.mk -C sub", Maturity.AUTONOMOUS).has_rule("invalid-value")
 
