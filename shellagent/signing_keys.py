@@ -57,7 +57,8 @@ class SigningKeys:
     def is_warranted(self, warrant: str, session_id: UUID, *, agent_id: int, host_id: int, digest: str) -> bool:
         """Return whether a warrant is one, and the session it was given to is not of long ago."""
         made = (session_id.int >> 80) / 1000  # a UUID of version 7 begins with its time in milliseconds
-        if not -60 < time.time() - made < WARRANT_SECONDS:
+        # A clock that was set back makes a session of the future, which is as good as one of now.
+        if time.time() - made >= WARRANT_SECONDS:
             return False
         expected = (_warrant(secret, session_id, agent_id, host_id, digest) for secret in reversed(self._secrets))
         return any(hmac.compare_digest(one, warrant) for one in expected)
