@@ -18,9 +18,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 Value = TypeVar("Value")
 
 
-def fetch(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def database_now() -> BaseDatabaseWrapper:
+    """Return this thread's connection. Ask once for many uses: `django.db.connection` looks it up for each."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def fetch(sql: str, values: Sequence[Any], database: BaseDatabaseWrapper | None = None) -> list[tuple[Any, ...]]:
     """Run a statement that returns rows. Raises the database's errors as Django's."""
-    database = connections[DEFAULT_DB_ALIAS]
+    database = database or database_now()
     if _is_heard(database):
         with database.cursor() as cursor:
             cursor.execute(sql, values)
@@ -33,7 +38,7 @@ def fetch(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 def run_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
     """Run a statement for each of these values. Returns how many rows it touched. Raises as `fetch` does."""
-    database = connections[DEFAULT_DB_ALIAS]
+    database = database_now()
     if _is_heard(database):
         with database.cursor() as cursor:
             cursor.executemany(sql, rows)
@@ -86,3 +91,16 @@ def once(key: Hashable, read: Callable[[], Value]) -> Value:
     if key not in values:
         values[key] = read()
     return values[key]
+
+
+def note(key: Hashable, value: object) -> None:
+    """Keep what was just written, for `noted` in the same block of `remembering`."""
+    values = getattr(_kept, "values", None)
+    if values is not None:
+        values[key] = value
+
+
+def noted(key: Hashable) -> Any:
+    """Return what was kept under this key in this block of `remembering`, or None."""
+    values = getattr(_kept, "values", None)
+    return None if values is None else values.get(key)

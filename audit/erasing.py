@@ -27,7 +27,7 @@ def payloads_erase(rows: QuerySet[AuditPayload], now: datetime) -> list[str]:
     Returns the commitments. The salt goes with the bytes: with it, short or guessable bytes could be found again.
     """
     fields = {field.attname: field for field in AuditPayload._meta.concrete_fields}
-    prepare = preparer()
+    prepare = preparer(connection.vendor)
     changes, commitments = [], []
     for number, salt, data in rows.filter(erased_at=None).order_by("pk").values_list("pk", "salt", "data"):
         commitment = hashlib.sha256(bytes(salt) + bytes(data)).hexdigest()

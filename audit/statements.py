@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit import driver
 
@@ -45,8 +46,9 @@ def insert_values(
     """
     if not rows:
         return
-    sql, fields = _insertion(model, names, connection.vendor, ignore_known)
-    prepare = preparer()
+    vendor = driver.database_now().vendor
+    sql, fields = _insertion(model, names, vendor, ignore_known)
+    prepare = preparer(vendor)
     values = [[prepare(field, value) for field, value in zip(fields, row, strict=True)] for row in rows]
     # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
     driver.run_many(sql, values)
@@ -71,9 +73,9 @@ def _insertion(
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}", fields  # noqa: S608
 
 
-def preparer() -> Callable[["models.Field[Any, Any]", object], Any]:
-    """Return what turns a field's value into what the current database takes, as the ORM would."""
-    adapt = _adapter(connection.vendor)
+def preparer(vendor: str) -> Callable[["models.Field[Any, Any]", object], Any]:
+    """Return what turns a field's value into what this kind of database takes, as the ORM would."""
+    adapt = _adapter(vendor)
 
     def prepare(field: "models.Field[Any, Any]", value: object) -> Any:
         kind = type(value)
@@ -105,17 +107,18 @@ class Prepared:
             return []
         values = tuple(padded(value) if isinstance(value, list) else value for value in values)
         lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
-        key = (connection.vendor, *lengths)
+        database = driver.database_now()
+        key = (database.vendor, *lengths)
         built = self._built.get(key)
         if built is None:
             built = self._built[key] = self._compile(lengths)
         sql, template, places, converters = built
         flat = list(itertools.chain.from_iterable(value if isinstance(value, list) else (value,) for value in values))
-        params, adapt = list(template), _adapter(connection.vendor)
+        params, adapt = list(template), _adapter(database.vendor)
         for position, index in places:
             params[position] = adapt(flat[index])
-        found = driver.fetch(sql, params)
-        return [_converted(row, converters) for row in found] if converters else found
+        found = driver.fetch(sql, params, database)
+        return [_converted(row, converters, database) for row in found] if converters else found
 
     def _compile(self, lengths: Sequence[int]) -> _Built:
         numbers = itertools.count(1)
@@ -169,11 +172,13 @@ def _for_sqlite(value: Any) -> Any:
     return value
 
 
-def _converted(row: Sequence[Any], converters: Iterable[tuple[int, list[Any], Any]]) -> tuple[Any, ...]:
+def _converted(
+    row: Sequence[Any], converters: Iterable[tuple[int, list[Any], Any]], database: BaseDatabaseWrapper
+) -> tuple[Any, ...]:
     values = list(row)
     for at, found, column in converters:
         value = values[at]
         for convert in found:
-            value = convert(value, column, connection)
+            value = convert(value, column, database)
         values[at] = value
     return tuple(values)

@@ -127,7 +127,7 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in rows[0][2]]
         key = meta.pk
         assignments = "".join(f", {field.column} = %s" for field in fields)
-        prepare = preparer()
+        prepare = preparer(driver.database_now().vendor)
         values = [
             (
                 to.value,
@@ -165,7 +165,7 @@ def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str,
     where = f"id IN ({', '.join(['%s'] * len(ids))})"
     if states:
         where += f" AND status IN ({', '.join(['%s'] * len(states))})"
-    prepare = preparer()
+    prepare = preparer(driver.database_now().vendor)
     values = [
         *(prepare(field, value) for field, value in zip(fields, columns.values(), strict=True)),
         *(prepare(key, session_id) for session_id in ids),

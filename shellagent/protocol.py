@@ -119,6 +119,8 @@ class PollRequest:
     last_error: str = ""
     #: What the last answer wished to know.
     looked: tuple[Looked, ...] = ()
+    #: Where it is not empty, what is claimed is to be started at once, under this key.
+    start_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,21 @@ class ServerKey:
 
 
 @dataclass(frozen=True, slots=True)
+class StartGrant:
+    """The answer to one start. `deadline_seconds` is the server's: the timeout and the grace period together.
+
+    A grant is signed (`signature`) with a key of the server's (`key`); `shellagent.signing` says over what.
+    """
+
+    id: str
+    status: GrantStatus
+    deadline_seconds: int = 0
+    detail: str = ""
+    key: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PollAnswer:
     """What the host is to do. `audit` is `ok` or `failed`."""
 
@@ -160,6 +177,8 @@ class PollAnswer:
     look: tuple[Look, ...] = ()
     #: Whether the host is to ask for a new key.
     renew_key: bool = False
+    #: Of `sessions`, where the poll had a start key: those without one here have to be asked for.
+    grants: tuple[StartGrant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +195,6 @@ class StartRequest:
     v: int
     instance_id: str
     starts: tuple[Start, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StartGrant:
-    """The answer to one start. `deadline_seconds` is the server's: the timeout and the grace period together.
-
-    A grant is signed (`signature`) with a key of the server's (`key`); `shellagent.signing` says over what.
-    """
-
-    id: str
-    status: GrantStatus
-    deadline_seconds: int = 0
-    detail: str = ""
-    key: str = ""
-    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)

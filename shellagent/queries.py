@@ -159,7 +159,10 @@ def sessions_of_host(host_id: int, ids: list[UUID]) -> dict[UUID, ShellSession]:
 
 _CLAIMED_BEFORE = Prepared(
     lambda host_id, claim_key: ShellSession.objects.filter(
-        host_id=host_id, status=Status.CLAIMED, lease_expires_at__isnull=False, claim_key=claim_key
+        host_id=host_id,
+        status__in=[Status.CLAIMED.value, Status.RUNNING.value],
+        lease_expires_at__isnull=False,
+        claim_key=claim_key,
     ).values_list(*_columns(ShellSession)),
     int,
     str,
@@ -167,7 +170,7 @@ _CLAIMED_BEFORE = Prepared(
 
 
 def claimed_with(host_id: int, claim_key: str) -> list[ShellSession]:
-    """Return the sessions that a host claimed with this key and has not started."""
+    """Return the sessions that a host claimed with this key and that have not ended."""
     return [_instance(ShellSession, row) for row in _CLAIMED_BEFORE.rows(host_id, claim_key)]
 
 

@@ -14,7 +14,7 @@ from audit.models import AuditPayload
 from audit.trail import payloads_of
 from shellagent import limits, queries
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
-from shellagent.services import Kept
+from shellagent.services import Ended, Kept
 from shellagent.states import TERMINAL, Status
 
 _NEXT_ACTION = {
@@ -56,6 +56,14 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
 def kept_json(kept: Kept) -> Json:
     """Return a session that was just made as plain values, without asking the database again."""
     return _session_json(kept.session, kept.stored, [], None, "text")
+
+
+def ended_json(ended: Ended, kept: Kept) -> Json:
+    """Return a session that has just ended as plain values, with its request as it was kept, as `session_json` would.
+
+    For one that nobody was asked about.
+    """
+    return _session_json(ended.session, {**kept.stored, **ended.output}, [ended.record], None, "text")
 
 
 def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_output: bool = True) -> list[Json]:

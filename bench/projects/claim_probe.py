@@ -124,7 +124,9 @@ class _Probe:
         facts = HostFacts("/", "probe", "/tmp", "probe", "linux")  # noqa: S108 - a path as text
         request = PollRequest(1, "probe", "boot", asked.hex, 1, (), 0, (), facts, "0", 0)
         claimed: list[str] = []
-        took = _us(lambda: claimed.extend(one.id for one in sessions_claim(host=self.host, request=request)))
+        took = _us(
+            lambda: claimed.extend(one.id for one in sessions_claim(host=self.host, request=request).assignments)
+        )
         if claimed != [str(asked)]:
             raise RuntimeError(f"claimed {claimed} and not {asked}")
         return took

@@ -26,10 +26,11 @@ from shellagent.api.host import message_of
 from shellagent.authentication import host_of_key
 from shellagent.clerk import TOLD, Answer, Call, Listen
 from shellagent.models import Host, ShellSession
-from shellagent.representation import Json, kept_json, session_json
+from shellagent.representation import Json, ended_json, kept_json, session_json
 from shellagent.services import (
     Asker,
     Kept,
+    just_ended,
     session_expire,
     session_request,
     sessions_record,
@@ -113,11 +114,16 @@ class _SessionCall(_HotCall):
         self.may_be_held = wait_seconds > 0
         self.session_id: UUID | None = None
         self.is_replay = False
+        #: The session as its request left it, where this call made it.
+        self.kept: Kept | None = None
         self._place = ExitStack()
 
     def look(self) -> Answer | None:
         if self.session_id is None:
             raise LookupError("the request was not kept")
+        ended = just_ended(self.session_id)
+        if ended is not None and self.kept is not None and not ended.session.approval_required:
+            return self._answer(ended.session, ended_json(ended, self.kept))
         session = queries.session_with(self.session_id)
         if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
             session = queries.session_with(session.pk)
@@ -203,6 +209,7 @@ class ExecuteCall(_SessionCall):
         if session.status == Status.DENIED:
             return denied(session, is_replay=False)
         if self._hold(session, listen, asker):
+            self.kept = kept
             return None
         return self._answer(session, kept_json(kept))
 

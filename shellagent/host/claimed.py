@@ -8,7 +8,7 @@ from shellagent.host.channel import ClosedError
 from shellagent.host.journal import Entry, report_without_run
 from shellagent.host.slots import Slot
 from shellagent.host.zygote import Supervisor
-from shellagent.protocol import Assignment, ExecutionReport, Reason, RunOutcome
+from shellagent.protocol import Assignment, ExecutionReport, Reason, RunOutcome, StartGrant
 
 #: How many sessions that ran are remembered; a server does not let one run that was made over an hour ago.
 MOST_REMEMBERED: Final = 10_000
@@ -21,6 +21,8 @@ class Claimed:
     assignment: Assignment
     slot: Slot
     start_key: str = field(default_factory=lambda: str(uuid.uuid4()))
+    #: What came with the claim where the start was asked for with it.
+    grant: StartGrant | None = None
     #: Its command, for a line in the log.
     shown: str = ""
     is_running: bool = False

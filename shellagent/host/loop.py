@@ -51,6 +51,7 @@ class Loop:
         self.trouble = Trouble()
         self.trouble.watch()
         self._watcher = self.client.another()
+        #: Kept until an answer was read; also the key under which what is claimed with it is started.
         self._claim_key = str(uuid.uuid4())
         self._audit_failed = False
         self._looked: deque[protocol.Looked] = deque()
@@ -79,7 +80,8 @@ class Loop:
             return False
         self._is_polling = True
         try:
-            answer = self._poll(self.client, self._claim_key, len(slots), hold_seconds)
+            claim_key = self._claim_key
+            answer = self._poll(self.client, claim_key, len(slots), hold_seconds)
             # The answer was read: only now may another claim be made.
             self._claim_key = str(uuid.uuid4())
             self._queue_was_left = len(answer.sessions) >= len(slots)
@@ -89,7 +91,7 @@ class Loop:
         finally:
             self._is_polling = False
             self.last_step = self.clock()
-        self.sessions.begin(self.client, answer.sessions, slots)
+        self.sessions.begin(self.client, answer, slots, start_key=claim_key)
         return bool(answer.sessions)
 
     def watch_step(self, *, hold_seconds: int = SHORT_HOLD_SECONDS) -> bool:
@@ -138,6 +140,7 @@ class Loop:
             time_us=time.time_ns() // 1000,
             last_error=self.trouble.last(),
             looked=looked,
+            start_key=claim_key if free_slots else "",
         )
         try:
             answer = client.poll(request)

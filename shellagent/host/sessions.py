@@ -6,34 +6,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shellagent import protocol
 from shellagent.host import console, tree
-from shellagent.host.backoff import Backoff
 from shellagent.host.channel import ClosedError, Message
 from shellagent.host.claimed import Claimed, Ran, lost
 from shellagent.host.client import Client
 from shellagent.host.delivery import Delivery
-from shellagent.host.errors import CallError, ConflictError, RefusedError, UnavailableError
+from shellagent.host.errors import RefusedError
 from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal, report_without_run
 from shellagent.host.live import LiveOutput
 from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.settings import Settings
 from shellagent.host.slots import Slot, Slots
+from shellagent.host.starts import Starts
 from shellagent.host.supervisors import Supervisors
 from shellagent.host.zygote import Zygote
-from shellagent.protocol import Assignment, ExecutionReport, GrantStatus, Reason, RunOutcome, StartGrant
+from shellagent.protocol import ExecutionReport, GrantStatus, PollAnswer, Reason, RunOutcome, StartGrant
 
 if TYPE_CHECKING:
     # It loads the cryptography, which the processes that are forked before have no use for.
     from shellagent.host.pinned import PinnedKeys
 
 logger = logging.getLogger(__name__)
-
-#: A start that gets no answer for this long is given up; its lease is over then.
-START_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -72,7 +69,9 @@ class Sessions:
         self._claimed: dict[str, Claimed] = {}
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
-        self._later: list[threading.Thread] = []
+        self._starts = Starts(
+            self.connect, self.instance_id, self.draining, self.clock, self._started, self._never_started
+        )
         self._ran = Ran()
 
     def recover(self) -> int:
@@ -112,8 +111,7 @@ class Sessions:
     def close(self) -> None:
         """Wait for the threads, send what is left to send, and end the supervisors."""
         self.is_closing = True
-        for thread in self._later:
-            thread.join()
+        self._starts.close()
         self.delivery.close()
         self.supervisors.end_all(self.slots.all)
         self._selector.close()
@@ -141,55 +139,62 @@ class Sessions:
 
     # The claiming thread
 
-    def begin(self, client: Client, assignments: Sequence[Assignment], slots: Sequence[Slot]) -> None:
-        """Have everything that was claimed in one call looked at, ask for the start, and hand over what is granted.
+    def begin(self, client: Client, answer: PollAnswer, slots: Sequence[Slot], *, start_key: str) -> None:
+        """Have everything that was claimed in one call looked at, and hand over what is granted.
 
-        Raises CallError where the server refuses; where it cannot be reached, that is tried again on another thread.
+        What was not granted with the claim, under this start key, is asked for. Raises CallError where the server
+        refuses; where it cannot be reached, that is tried again on another thread.
         """
-        free = list(slots)
-        taken = []
-        for assignment in assignments:
+        taken = self._take(answer, slots, start_key)
+        if not taken:
+            return
+        try:
+            self.journal.begin(claimed.entry for claimed in taken)
+        except OSError as error:
+            logger.error("The journal cannot be written, so nothing is started: %s", error)
+            self._give_up([claimed for claimed in taken if self._is_prepared(claimed)])
+            return
+        ready = [claimed for claimed in taken if self._is_prepared(claimed)]
+        for claimed in ready:
+            if claimed.grant is not None:
+                self._take_up(claimed, claimed.grant)
+        if left := [claimed for claimed in ready if claimed.grant is None]:
+            try:
+                self._starts.ask(left, client)
+            except BaseException:
+                self._give_up(left)
+                raise
+
+    def _take(self, answer: PollAnswer, slots: Sequence[Slot], start_key: str) -> list[Claimed]:
+        """Give each session a slot, and have its supervisor look at it."""
+        grants = {grant.id: grant for grant in answer.grants if grant.status is GrantStatus.GRANTED}
+        free, taken = list(slots), []
+        for assignment in answer.sessions:
+            grant = grants.get(assignment.id)
             with self._lock:
                 is_known = assignment.id in self._claimed or assignment.id in self.journal.ids()
                 if is_known or not free or self.is_closing:
-                    # A session that is never started goes back to the queue when its lease is over.
+                    # One that is never started goes back to the queue when its lease is over, or is lost.
                     continue
-                claimed = self._claimed[assignment.id] = Claimed(assignment, free.pop())
+                claimed = Claimed(assignment, free.pop(), grant=grant)
+                if grant is not None:
+                    claimed.start_key = start_key
+                self._claimed[assignment.id] = claimed
             if self._send_to_prepare(claimed):
                 taken.append(claimed)
         self.slots.give_back(*free)
-        ready = [claimed for claimed in taken if self._is_prepared(claimed)]
-        if not ready:
-            return
-        try:
-            self.journal.begin(claimed.entry for claimed in ready)
-        except OSError as error:
-            logger.error("The journal cannot be written, so nothing is started: %s", error)
-            self._give_up(ready)
-            return
-        try:
-            answer = self._ask_start(ready, client)
-        except UnavailableError:
-            # Others must not wait while this is tried again.
-            self._later = [thread for thread in self._later if thread.is_alive()]
-            self._later.append(threading.Thread(target=self._begin_later, args=(ready,), name="start", daemon=True))
-            self._later[-1].start()
-        except BaseException:
-            self._give_up(ready)
-            raise
-        else:
-            self._started(ready, answer)
+        return taken
 
     def _send_to_prepare(self, claimed: Claimed) -> bool:
         try:
             secrets = self.holding.secrets_of(claimed.assignment)
         except RefusedError as error:
-            self._refuse(claimed, Reason(error.reason), str(error), start_key="")
+            self._refuse(claimed, Reason(error.reason), str(error))
             return False
         message = {"prepare": protocol.encode(claimed.assignment), "host_id": self.host_id, "secrets": secrets}
         if self.supervisors.tell(claimed.slot, message):
             return True
-        self._forget(claimed)
+        self._not_started(claimed, "no supervisor could be made")
         return False
 
     def _is_prepared(self, claimed: Claimed) -> bool:
@@ -198,45 +203,33 @@ class Sessions:
             message = claimed.supervisor.channel.receive()
         except ClosedError:
             burial = self.supervisors.end(claimed.slot)
-            self.say(f"not started {claimed.id}: its supervisor {burial.cause()}")
-            self._forget(claimed)
+            self._not_started(claimed, f"its supervisor {burial.cause()}")
             return False
         if "ready" in message:
             claimed.shown = message["ready"]
             return True
-        self._refuse(claimed, Reason(message["refused"]), message["detail"], start_key="")
+        self._refuse(claimed, Reason(message["refused"]), message["detail"])
         return False
 
-    def _refuse(self, claimed: Claimed, reason: Reason, detail: str, *, start_key: str) -> None:
+    def _not_started(self, claimed: Claimed, why: str) -> None:
+        """Let go of a session that cannot be looked at here; one whose start was granted is reported."""
+        self.say(f"not started {claimed.id}: {why}")
+        if claimed.grant is not None:
+            self._finish([(claimed, lost(claimed.entry, f"It was not started: {why}."))])
+            return
+        self.journal.end(claimed.id)
+        self._forget(claimed)
+
+    def _refuse(self, claimed: Claimed, reason: Reason, detail: str) -> None:
         """Report that a session does not run here. The start key is empty where its start was not granted."""
         self.say(f"refused {claimed.id}: {detail}")
-        entry, refused = claimed.entry, RunOutcome.REFUSED
-        report = report_without_run(entry, outcome=refused, reason=reason, detail=detail, start_key=start_key)
+        entry, start_key = claimed.entry, claimed.start_key if claimed.grant else ""
+        report = report_without_run(
+            entry, outcome=RunOutcome.REFUSED, reason=reason, detail=detail, start_key=start_key
+        )
         self._finish([(claimed, report)])
 
-    def _ask_start(self, ready: Sequence[Claimed], client: Client) -> protocol.StartAnswer:
-        starts = tuple(protocol.Start(item.id, item.start_key, item.assignment.digest) for item in ready)
-        try:
-            return client.start(protocol.StartRequest(protocol.VERSION, self.instance_id, starts))
-        except ConflictError as error:
-            logger.error("The server refuses the start: %s", error)
-            return protocol.StartAnswer(protocol.VERSION, ())
-
-    def _begin_later(self, ready: Sequence[Claimed]) -> None:
-        """Ask again, with the same start keys, until there is an answer or the lease is surely over."""
-        client, backoff, deadline = self.connect(), Backoff(), self.clock() + START_SECONDS
-        try:
-            while self.clock() < deadline and not self.draining.wait(min(backoff.next(), 5.0)):
-                try:
-                    answer = self._ask_start(ready, client)
-                except UnavailableError:
-                    continue
-                self._started(ready, answer)
-                return
-        except CallError as error:
-            logger.error("The start was refused: %s", error)
-        finally:
-            client.close()
+    def _never_started(self, ready: Sequence[Claimed]) -> None:
         detail = "The answer to the start never arrived; the command did not run."
         for claimed in ready:
             self._drop(claimed)
@@ -254,6 +247,7 @@ class Sessions:
 
     def _take_up(self, claimed: Claimed, grant: StartGrant) -> None:
         """Have a granted session run, where the grant holds for what is about to run here."""
+        claimed.grant = grant
         detail = self.pinned.refusal(
             claimed.assignment, grant, host_id=self.host_id, start_key=claimed.start_key
         ) or self._ran.refusal(claimed.id)
@@ -261,7 +255,7 @@ class Sessions:
             self._hand_over(claimed)
             return
         self._drop(claimed)
-        self._refuse(claimed, Reason.BAD_GRANT, detail, start_key=claimed.start_key)
+        self._refuse(claimed, Reason.BAD_GRANT, detail)
 
     def _hand_over(self, claimed: Claimed) -> None:
         with self._lock:

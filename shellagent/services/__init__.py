@@ -15,7 +15,7 @@ from shellagent.services.hosts import (
     host_set_enabled,
 )
 from shellagent.services.polling import host_poll
-from shellagent.services.recording import output_append, output_of, sessions_record
+from shellagent.services.recording import Ended, just_ended, output_append, output_of, sessions_record
 from shellagent.services.starting import sessions_start
 from shellagent.services.tidying import (
     idempotency_keys_retire,
@@ -27,6 +27,7 @@ from shellagent.services.tidying import (
 __all__ = [
     "Ask",
     "Asker",
+    "Ended",
     "Idempotency",
     "Kept",
     "agent_host_delete",
@@ -41,6 +42,7 @@ __all__ = [
     "host_set_desired",
     "host_set_enabled",
     "idempotency_keys_retire",
+    "just_ended",
     "leases_tidy",
     "may_approve",
     "may_cancel",

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from audit import driver
 from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Event, Party, Payload, record, store
@@ -36,6 +37,7 @@ from shellagent.errors import (
 from shellagent.models import AgentHost, Host, IdempotencyKey, ShellSession
 from shellagent.services.deciding import (
     Circumstances,
+    Spec,
     StoredRequest,
     decision_data,
     decision_digest,
@@ -159,6 +161,7 @@ class _Prepared:
     """A request that was decided on, and all that is to be written of it."""
 
     session: ShellSession
+    request: StoredRequest
     decision: Decision
     row: models.Decision
     payloads: tuple[Payload, ...]
@@ -216,7 +219,7 @@ class _Together:
         party = session_party(session.pk, asker.name)
         about = session_about(session)
         event = Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq, about)
-        return _Prepared(session, decision, row, (request_payload, decision_payload), event)
+        return _Prepared(session, request, decision, row, (request_payload, decision_payload), event)
 
     def _circumstances_of(self, asker: Asker, link: AgentHost) -> tuple[Circumstances, str]:
         key = link.pk, asker.maturity
@@ -238,6 +241,7 @@ def _keep(prepared: Sequence[_Prepared]) -> None:
     store([payload for item in prepared for payload in item.payloads], now)
     for item in prepared:
         engine_error_record(item.decision, item.session)
+        driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
     record(*(item.event for item in prepared))
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
@@ -395,6 +399,5 @@ def _hold_room(agent_id: int, about_to_wait: int) -> None:
 
 
 def _refused(asker: Asker, why: str) -> None:
-    subject = Party("agent", str(asker.agent_id), asker.name)
     with transaction.atomic():
-        record(Event(Tag.REQUEST_REFUSED, asker.party, subject, why))
+        record(Event(Tag.REQUEST_REFUSED, asker.party, Party("agent", str(asker.agent_id), asker.name), why))

@@ -1,7 +1,7 @@
 """A host claims from its queue. What changed since the decision is decided again, and the stricter one counts."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -11,7 +11,7 @@ from audit.trail import Party
 from governance.policy.types import Outcome
 from shellagent import limits, models, queries
 from shellagent.models import Approval, Host, ShellSession
-from shellagent.protocol import Assignment, PollRequest
+from shellagent.protocol import Assignment, PollRequest, StartGrant
 from shellagent.services.deciding import (
     Circumstances,
     Spec,
@@ -21,56 +21,74 @@ from shellagent.services.deciding import (
     spec_digest,
     stored_of,
 )
-from shellagent.services.granting import is_warranted, warrant_of
+from shellagent.services.granting import is_warranted, start_grant, warrant_of
 from shellagent.services.hosts import host_party
 from shellagent.services.looking import looks_wish
-from shellagent.services.moving import Data, session_note, sessions_move
+from shellagent.services.moving import Data, Move, session_note, sessions_move, sessions_move_locked
+from shellagent.services.starting import starts_grant
 from shellagent.states import Status
 
 
-def sessions_claim(*, host: Host, request: PollRequest, is_first_look: bool = True) -> tuple[Assignment, ...]:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a host claimed, and the grants of those starts that it asked for with the claim."""
+
+    assignments: tuple[Assignment, ...] = ()
+    grants: tuple[StartGrant, ...] = ()
+
+
+def sessions_claim(*, host: Host, request: PollRequest, is_first_look: bool = True) -> Claim:
     """Claim up to the host's free slots; the same claim key gets the same sessions again.
 
+    With a start key in the request, what is claimed is started too: its decision was looked at a moment before.
     A later look of a call whose first one found nothing under its key does not ask for that again.
     """
-    return (is_first_look and _claimed_before(host, request)) or _claim(host, request)
+    before = _claimed_before(host, request) if is_first_look else Claim()
+    return before if before.assignments else _claim(host, request)
 
 
-def _claimed_before(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
+def _claimed_before(host: Host, request: PollRequest) -> Claim:
     """Return again what this claim key got, where the answer was lost on its way."""
-    before = queries.claimed_with(host.pk, request.claim_key)
+    before = [
+        session
+        for session in queries.claimed_with(host.pk, request.claim_key)
+        if is_warranted(session) and (session.status == Status.CLAIMED or session.start_key == request.start_key)
+    ]
     stored = stored_of(before)
-    return tuple(_assignment(session, *stored[session.pk]) for session in before if session.pk in stored)
+    known = [session for session in before if session.pk in stored]
+    return Claim(
+        tuple(_assignment(session, *stored[session.pk]) for session in known),
+        tuple(start_grant(session) for session in known if session.status == Status.RUNNING),
+    )
 
 
-def _claim(host: Host, request: PollRequest) -> tuple[Assignment, ...]:
+def _claim(host: Host, request: PollRequest) -> Claim:
     now = timezone.now()
     # A transaction is not begun for an empty queue.
     if not (connection.in_atomic_block or queries.has_claimable(host.pk, now)):
-        return ()
+        return Claim()
     with transaction.atomic(savepoint=False):
         candidates = queries.next_claimable(host.pk, now, min(request.free_slots, limits.CLAIM_BATCH))
         if not candidates:
-            return ()
+            return Claim()
         ready = _still_allowed(candidates, host, now)
-        claimed = set(
-            sessions_move(
-                [UUID(item.id) for item in ready],
-                Status.CLAIMED,
-                actor=host_party(host),
-                sources=[Status.QUEUED],
-                data={"claim_key": request.claim_key, "instance_id": request.instance_id},
-                claim_key=request.claim_key,
-                instance_id=request.instance_id,
-                boot_id=request.boot_id,
-                claimed_at=now,
-                lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS),
-            )
+        data = {"claim_key": request.claim_key, "instance_id": request.instance_id}
+        columns = {
+            "claim_key": request.claim_key,
+            "instance_id": request.instance_id,
+            "boot_id": request.boot_id,
+            "claimed_at": now,
+            "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
+        }
+        claimed = [session for session, _assignment in ready]
+        sessions_move_locked(
+            [Move(session, Status.CLAIMED, data, columns) for session in claimed], actor=host_party(host)
         )
-    return tuple(item for item in ready if UUID(item.id) in claimed)
+        grants = starts_grant(claimed, request.start_key, host=host, now=now) if request.start_key else ()
+    return Claim(tuple(assignment for _session, assignment in ready), grants)
 
 
-def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) -> list[Assignment]:
+def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) -> list[tuple[ShellSession, Assignment]]:
     """Return those whose decision stands or is no stricter now. Moves the others to where they belong now."""
     stored = stored_of(candidates)
     links = queries.links_of_host(host.pk)
@@ -104,7 +122,7 @@ def _still_allowed(candidates: list[ShellSession], host: Host, now: datetime) ->
                 continue
             of_decision = _decide_again(session, request, circumstances, now)
         if of_decision is not None:
-            ready.append(_assignment(session, request, of_decision))
+            ready.append((session, _assignment(session, request, of_decision)))
     return ready
 
 
@@ -132,7 +150,8 @@ def _decide_again(
         return None
     decided["warrant"] = warrant_of(session, digest)
     session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=host_party(session.host), data=data, **decided)
-    session.digest = digest
+    session.digest, session.warrant = digest, decided["warrant"]
+    session.event_seq += 1
     return Spec.of(decision)
 
 

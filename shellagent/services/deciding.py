@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from django.conf import settings
 
-from audit import canonical
+from audit import canonical, driver
 from audit.models import AuditPayload
 from audit.statements import insert
 from audit.tags import Tag
@@ -100,7 +101,7 @@ class Circumstances:
                 scratch=facts.get("scratch", ""),
                 is_sandboxed=any(str(name).startswith(SANDBOX_PROTECTION) for name in host.protections),
                 protected=tuple(facts.get("protected", ())),
-                own_hosts=_own_hosts(facts.get("hostname", "")),
+                own_hosts=_own_hosts(facts.get("hostname", ""), settings.ATOM_URL, settings.ATOM_PUBLIC_URL),
             ),
             agent_roots=(link.working_directory,) if link and link.working_directory else (),
             agent=agent,
@@ -111,17 +112,8 @@ class Circumstances:
     @property
     def digest(self) -> str:
         """Return a digest that is another whenever a decision could be another."""
-        return canonical.sha256(
-            {
-                "policy": self.policy.version,
-                "maturity": str(self.maturity),
-                "facts": asdict(self.facts),
-                "agent_roots": self.agent_roots,
-                "agent": self.agent,
-                "host": self.host,
-                "bar": self.bar,
-            }
-        )
+        told = self.agent_roots, self.agent, self.host, self.bar
+        return _circumstances_digest(self.policy.version, self.maturity, self.facts, told)
 
     def decide(self, request: StoredRequest, working_directory: str) -> Decision:
         """Ask governance."""
@@ -191,6 +183,24 @@ class Spec:
         return cls(grants, tuple(stored["obligations"]))
 
 
+@lru_cache(maxsize=512)
+def _circumstances_digest(
+    policy: str, maturity: Maturity, facts: Facts, told: tuple[tuple[str, ...], str, str, str]
+) -> str:
+    agent_roots, agent, host, bar = told
+    return canonical.sha256(
+        {
+            "policy": policy,
+            "maturity": str(maturity),
+            "facts": asdict(facts),
+            "agent_roots": agent_roots,
+            "agent": agent,
+            "host": host,
+            "bar": bar,
+        }
+    )
+
+
 def decision_digest(decision: Decision, request: StoredRequest, session: ShellSession) -> str:
     """Return the digest of exactly what will run under this decision."""
     return spec_digest(Spec.of(decision), request, session)
@@ -239,9 +249,10 @@ def engine_error_record(decision: Decision, session: ShellSession) -> None:
         record(Event(Tag.POLICY_ENGINE_ERROR, SYSTEM, subject, "denied", data, about=session_about(session)))
 
 
-def _own_hosts(hostname: str) -> tuple[str, ...]:
+@lru_cache(maxsize=512)
+def _own_hosts(hostname: str, *urls: str) -> tuple[str, ...]:
     """Return the product's own hosts, which no command may reach: the server's addresses, and the host by its name."""
-    hosts = (host_of(settings.ATOM_URL), host_of(settings.ATOM_PUBLIC_URL), hostname.lower().rstrip("."))
+    hosts = (*map(host_of, urls), hostname.lower().rstrip("."))
     return tuple(dict.fromkeys(filter(None, hosts)))
 
 
@@ -276,9 +287,10 @@ def decision_data(decision: Decision, payload: Payload) -> dict[str, object]:
 
 def stored_of(sessions: Sequence[ShellSession]) -> dict[UUID, tuple[StoredRequest, Spec]]:
     """Return each session's request and what its newest decision lets the host do; erased ones are missing."""
+    found = {item.pk: kept for item in sessions if (kept := driver.noted((StoredRequest, item.pk))) is not None}
+    sessions = [item for item in sessions if item.pk not in found]
     kinds = (AuditPayload.Kind.REQUEST, AuditPayload.Kind.DECISION, AuditPayload.Kind.SCRIPTS)
     newest = {(row.session_id, row.kind): row.data for row in payloads_of([session.pk for session in sessions], *kinds)}
-    found = {}
     for session in sessions:
         request, decision, scripts = (newest.get((session.pk, kind.value)) for kind in kinds)
         if request is not None and decision is not None:

@@ -5,7 +5,7 @@ import logging
 from shellagent import limits
 from shellagent.errors import SigningKeyError
 from shellagent.models import ShellSession
-from shellagent.protocol import GrantStatus, ServerKey, Start, StartGrant
+from shellagent.protocol import GrantStatus, ServerKey, StartGrant
 from shellagent.signing_keys import signing_keys
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ def is_warranted(session: ShellSession) -> bool:
     )
 
 
-def start_grant(session: ShellSession, start: Start) -> StartGrant:
-    """Return the signed grant of a warranted session's start. Raises SigningKeyError."""
+def start_grant(session: ShellSession) -> StartGrant:
+    """Return the signed grant of a warranted session's start, under its start key. Raises SigningKeyError."""
     signer, deadline = signing_keys().signer, session.timeout_seconds + limits.GRACE_SECONDS
     signature = signer.granted(
         str(session.pk),
         host_id=str(session.host_id),
-        start_key=start.start_key,
+        start_key=session.start_key,
         digest=session.digest,
         deadline_seconds=deadline,
     )

@@ -23,7 +23,7 @@ def session_party(session_id: UUID, label: str = "") -> Party:
 class Move:
     """One session's arrow: where to, what its event says, and what else is written with it.
 
-    The session is as it was read under its lock.
+    The session is as it was read under its lock, and becomes what the move makes of it.
     """
 
     session: ShellSession
@@ -72,6 +72,11 @@ def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
         rows = [(move.session.pk, move.session.event_seq, move.columns) for move in group]
         ShellSession.objects.move_locked(rows, to, source)
     _tell([_event(move.numbered, move.to.tag, actor, str(move.to), move.data) for move in moves])
+    for move in moves:
+        move.session.status = move.to
+        move.session.event_seq += 1
+        for name, value in move.columns.items():
+            setattr(move.session, name, value)
 
 
 def _tell(events: Sequence[Event]) -> None:

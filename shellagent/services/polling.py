@@ -14,7 +14,7 @@ from shellagent import limits, protocol, queries, wake
 from shellagent.errors import InstanceError
 from shellagent.models import Host, ServerStart, ShellSession
 from shellagent.protocol import CancelOrder, Desired, PollAnswer, PollRequest
-from shellagent.services.claiming import sessions_claim
+from shellagent.services.claiming import Claim, sessions_claim
 from shellagent.services.granting import public_keys
 from shellagent.services.hosts import host_party
 from shellagent.services.looking import looks_take, scripts_record
@@ -79,14 +79,15 @@ class HostPoll:
         host, request = self.host, self.request
         cancel = _cancels(host, request)
         may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
-        sessions = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else ()
+        claim = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else Claim()
         look = looks_take(host) if host.has_looks else ()
         renew_key = host.wants_new_key and _told_to_renew(host)
-        has_news = bool(cancel or sessions or look or renew_key or host.desired_state != self._known_state)
+        has_news = bool(cancel or claim.assignments or look or renew_key or host.desired_state != self._known_state)
         if not has_news and wake.remaining_seconds(self.until) > 0:
             return None
         _seen(host)
-        return replace(self.empty(), cancel=cancel, sessions=sessions, look=look, renew_key=renew_key)
+        sessions, grants = claim.assignments, claim.grants
+        return replace(self.empty(), cancel=cancel, sessions=sessions, grants=grants, look=look, renew_key=renew_key)
 
 
 def _told_to_renew(host: Host) -> bool:

@@ -1,13 +1,14 @@
 """What a host reports of a run: output while it runs, and the write-once record at its end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
-from audit import canonical
+from audit import canonical, driver
 from audit.models import AuditPayload
 from audit.statements import insert
 from audit.tags import Tag
@@ -56,6 +57,21 @@ def sessions_record(*, host: Host, request: RecordRequest) -> RecordAnswer:
     return RecordAnswer(protocol.VERSION, statuses)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session whose record was just kept, as the database has it now: `output` is `{stream: [(offset, bytes)]}`."""
+
+    session: ShellSession
+    record: ExecutionRecord
+    output: Mapping[str, list[tuple[int, bytes]]]
+
+
+def just_ended(session_id: UUID) -> Ended | None:
+    """Return what this very transaction of the clerk's wrote of a session's end, whole; None where it must be read."""
+    found: Ended | None = driver.noted((Ended, session_id))
+    return found
+
+
 class _Batch:
     """The records of one call, judged one by one and written together."""
 
@@ -67,6 +83,7 @@ class _Batch:
         self.moves: list[Move] = []
         self.rows: list[ExecutionRecord] = []
         self.payloads: list[Payload] = []
+        self.ended: list[tuple[ShellSession, list[Payload]]] = []
         self.notes: list[tuple[UUID, Tag, dict[str, object]]] = []
 
     def take(self, session: ShellSession, report: ExecutionReport, standing: dict[UUID, list[tuple[str, bool]]]) -> str:
@@ -92,6 +109,7 @@ class _Batch:
             payloads = self._keep(session, report, digest, is_late=False)
             kept.append((digest, False))
             self.moves.append(_ended(session, report, digest, payloads, self.now))
+            self.ended.append((session, payloads))
             return "recorded"
         if report.outcome is RunOutcome.LOST and not session.start_key and has_place:
             if session.status == Status.CLAIMED:
@@ -109,10 +127,24 @@ class _Batch:
         insert(self.rows)
         store(self.payloads, self.now)
         sessions_move_locked(self.moves, actor=host_party(self.host))
+        self._note_ended()
         for session_id, tag, data in self.notes:
             session_note(session_id, tag, actor=host_party(self.host), data=data)
         if any(move.to is Status.QUEUED for move in self.moves):
             wake.ring_on_commit(wake.host_channel(self.host.pk))
+
+    def _note_ended(self) -> None:
+        """Leave for this transaction what it made of sessions whose whole output came with their record."""
+        rows = {row.session_id: row for row in self.rows if not row.is_late}
+        for session, payloads in self.ended:
+            row = rows[session.pk]
+            if sum(len(item.data) for item in payloads) != row.stdout_bytes + row.stderr_bytes:
+                continue
+            session.host = self.host
+            output: dict[str, list[tuple[int, bytes]]] = {}
+            for item in payloads:
+                output.setdefault(str(item.kind), []).append((item.offset, item.data))
+            driver.note((Ended, session.pk), Ended(session, row, output))
 
     def _keep(self, session: ShellSession, report: ExecutionReport, digest: str, *, is_late: bool) -> list[Payload]:
         self.rows.append(_row(session, report, digest, self.now, is_late=is_late))

@@ -1,5 +1,6 @@
 """The server grants a start. Nothing runs before the host has read that grant."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -21,6 +22,8 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
     """Grant, or not, each start that a host asks for. The same start key is granted again; any other is not."""
     now = timezone.now()
     answers: dict[str, StartGrant] = {}
+    asked: list[str] = []
+    granted: list[ShellSession] = []
     moves = []
     if not all(start.start_key for start in request.starts):
         raise InvalidError("A start key may not be empty.")
@@ -30,8 +33,9 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
         links = queries.links_of_host(host.pk)
         of_now: dict[int, str] = {}
         for start in request.starts:
-            if start.id in answers:
+            if start.id in asked:
                 continue  # Of two wishes for one session in a call the first counts.
+            asked.append(start.id)
             session = known.get(start.id)
             if session is None:
                 answers[start.id] = _stale(start, "This host has no such session.")
@@ -44,31 +48,42 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
                     host=host,
                     link=links.get(session.agent_id),
                 ).digest
-            refusal = _refusal(session, start, of_now[session.agent_id])
-            answers[start.id] = refusal or start_grant(session, start)
-            if refusal is None:
-                moves.append(_running(session, start, now))
+            settled = _settled(session, start, of_now[session.agent_id])
+            if settled is None:
+                granted.append(session)
+                moves.append(_running(session, start.start_key, now))
+            else:
+                answers[start.id] = settled
         sessions_move_locked(moves, actor=host_party(host))
-    return StartAnswer(protocol.VERSION, tuple(answers.values()))
+        answers |= {str(session.pk): start_grant(session) for session in granted}
+    return StartAnswer(protocol.VERSION, tuple(answers[start_id] for start_id in dict.fromkeys(asked)))
 
 
-def _running(session: ShellSession, start: Start, now: datetime) -> Move:
+def starts_grant(
+    sessions: Sequence[ShellSession], start_key: str, *, host: Host, now: datetime
+) -> tuple[StartGrant, ...]:
+    """Grant the starts of sessions that the host has claimed, and whose decision was looked at, in this transaction."""
+    sessions_move_locked([_running(session, start_key, now) for session in sessions], actor=host_party(host))
+    return tuple(map(start_grant, sessions))
+
+
+def _running(session: ShellSession, start_key: str, now: datetime) -> Move:
     return Move(
         session,
         Status.RUNNING,
-        {"start_key": start.start_key, "digest": start.digest},
+        {"start_key": start_key, "digest": session.digest},
         {
-            "start_key": start.start_key,
+            "start_key": start_key,
             "started_at": now,
             "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
         },
     )
 
 
-def _refusal(session: ShellSession, start: Start, circumstances: str) -> StartGrant | None:
+def _settled(session: ShellSession, start: Start, circumstances: str) -> StartGrant | None:
     """Return the answer that is already settled, or None where the start may be granted now."""
     if session.status == Status.RUNNING and session.start_key == start.start_key and is_warranted(session):
-        return start_grant(session, start)
+        return start_grant(session)
     if session.status == Status.RUNNING:
         return StartGrant(start.id, GrantStatus.ALREADY_GRANTED, detail="Another start key was granted.")
     if session.status == Status.CANCELLED:

@@ -75,6 +75,8 @@ class StubServer:
         self.server_keys: tuple[protocol.ServerKey, ...] = (protocol.ServerKey(self.signer.public_key),)
         self.polls: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        #: Whether what is claimed is started with the claim, as a host asks for with a start key.
+        self.starts_with_the_claim = False
         self._bends: dict[str, list[Bend]] = defaultdict(list)
         self._losses: dict[str, int] = defaultdict(int)
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -187,6 +189,9 @@ class StubServer:
                 self.server_keys,
             )
         encoded: dict[str, Any] = protocol.encode(answer)
+        if self.starts_with_the_claim:
+            starts = [{"id": one.id, "start_key": body["start_key"], "digest": one.digest} for one in sessions]
+            encoded["grants"] = [self._grant(start) for start in starts]
         return encoded
 
     def _grant(self, start: dict[str, Any]) -> dict[str, Any]:

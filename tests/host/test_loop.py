@@ -60,6 +60,40 @@ def test_a_lost_poll_answer_is_asked_for_with_the_same_key(make_loop: MakeLoop, 
     assert len(server.claims) == 1
 
 
+@pytest.mark.parametrize("lost", [0, 2])
+def test_what_is_started_with_its_claim_needs_no_other_call(
+    make_loop: MakeLoop, server: StubServer, tmp_path: Path, lost: int
+) -> None:
+    server.starts_with_the_claim = True
+    loop = connected(make_loop)
+    wanted, refused = assignment("true"), assignment("true", directory=str(tmp_path / "missing"))
+    server.submit(wanted, refused)
+    server.lose("/api/host/poll", lost)
+    if lost:
+        with pytest.raises(UnavailableError):
+            loop.step()
+    assert loop.step() is True
+    assert server.result(wanted.id)["outcome"] == "succeeded"
+    # Its start was granted, so that the record has to show the key.
+    assert server.result(refused.id)["outcome"] == "refused"
+    assert {server.records[one.id]["start_key"] for one in (wanted, refused)} == {server.started[refused.id]}
+    assert "/api/host/start" not in server.calls
+
+
+def test_a_granted_session_that_cannot_be_looked_at_is_reported(
+    make_loop: MakeLoop, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.starts_with_the_claim = True
+    loop = connected(make_loop)
+    monkeypatch.setattr(loop.sessions.supervisors, "tell", lambda *_: False)
+    wanted = assignment("true")
+    server.submit(wanted)
+    loop.step()
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["start_key"]) == ("lost", server.started[wanted.id])
+    assert loop.sessions.slots.free == 2
+
+
 def test_a_lost_start_answer_is_asked_for_with_the_same_start_key(make_loop: MakeLoop, server: StubServer) -> None:
     loop = connected(make_loop)
     wanted = assignment("true")

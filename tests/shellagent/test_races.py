@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 
+from shellagent import signing_keys
 from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.states import Status
 from tests.conftest import person
@@ -51,7 +52,7 @@ class Field:
 def field(own_database: OwnDatabase, tmp_path: Path) -> Iterator[Field]:
     """Eight racers on a database of the test's own."""
     home = tmp_path / "home"
-    home.mkdir()
+    signing_keys.create(home / "keys")
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.shellagent.racer", str(number)],
