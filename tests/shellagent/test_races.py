@@ -1,6 +1,7 @@
 """Eight processes race for the same sessions: each session has one winner, and every loser is told so."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,6 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 
-from shellagent import signing_keys
 from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.states import Status
 from tests.conftest import person
@@ -52,7 +52,8 @@ class Field:
 def field(own_database: OwnDatabase, tmp_path: Path) -> Iterator[Field]:
     """Eight racers on a database of the test's own."""
     home = tmp_path / "home"
-    signing_keys.create(home / "keys")
+    # What one lets run, the others start.
+    shutil.copytree(settings.ATOM_KEYS, home / "keys")
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.shellagent.racer", str(number)],
