@@ -9,83 +9,27 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Max, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from audit import canonical, sentences
+from audit.admin_charts import days_chart
+from audit.admin_filters import ActorTypeFilter, OutcomeFilter, SubjectFilter, TagFilter, TimeFilter
 from audit.admin_lists import ShowOnlyAdmin, UncountedChangeList
 from audit.admin_text import visible, visible_block
 from audit.models import AuditEvent
 from audit.reading import reading_record
 from audit.tags import Tag
 
-#: A name has no index: it is looked for among the newest events only.
-NAME_WINDOW: Final = 100_000
+#: Words have no index: they are looked for in the newest events only, of the time that is chosen.
+TEXT_WINDOW: Final = 50_000
+#: As many events of a party are shown, the newest of those where it acted and of those done to it.
+PARTY_WINDOW: Final = 5_000
 _PARTIES: Final = ("user", "group", "agent", "host", "session", "rule", "system")
-#: An event with one of these outcomes has the tag `session:…`, which has an index.
-_SESSION_OUTCOMES: Final = (
-    *("denied", "pending", "queued", "claimed", "running", "succeeded", "failed", "timed_out", "aborted", "refused"),
-    *("rejected", "expired", "cancelled", "lost"),
-)
-
-
-class SubjectFilter(admin.SimpleListFilter):
-    """The first part of a tag."""
-
-    title = "what it is about"
-    parameter_name = "about"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = dict.fromkeys(tag.value.partition(":")[0] for tag in Tag)
-        return [(name, name.replace("_", " ")) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        if not self.value():
-            return queryset
-        return queryset.filter(tag__in=[tag.value for tag in Tag if tag.value.startswith(f"{self.value()}:")])
-
-
-class TagFilter(admin.SimpleListFilter):
-    """The whole tag, from those of the chosen first part."""
-
-    title = "event"
-    parameter_name = "tag"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        about = request.GET.get("about", "")
-        return [(tag.value, tag.value) for tag in Tag if tag.value.startswith(about)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        return queryset.filter(tag=self.value()) if self.value() else queryset
-
-
-class ActorTypeFilter(admin.SimpleListFilter):
-    """Whether a person, an agent, a host or the product acted."""
-
-    title = "who acted"
-    parameter_name = "actor"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, f"a {name}") for name in ("user", "agent", "host")] + [("system", "the product")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        return queryset.filter(actor_type=self.value()) if self.value() else queryset
-
-
-class OutcomeFilter(admin.SimpleListFilter):
-    """What a session came to."""
-
-    title = "outcome"
-    parameter_name = "outcome"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name.replace("_", " ")) for name in _SESSION_OUTCOMES]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        return queryset.filter(tag=f"session:{self.value()}") if self.value() else queryset
 
 
 @admin.register(AuditEvent)
@@ -94,16 +38,17 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
 
     list_display = ["when", "what", "who", "to_what", "outcome_text"]
     list_display_links = ["when"]
-    list_filter = [SubjectFilter, TagFilter, ActorTypeFilter, OutcomeFilter, "occurred_at"]
-    list_per_page = 100
+    list_filter = [TimeFilter, SubjectFilter, TagFilter, ActorTypeFilter, OutcomeFilter]
+    list_per_page = 50
     sortable_by = ()
     ordering = ["-id"]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    change_list_template = "admin/audit/auditevent/list.html"
     search_fields = ["session_id"]
     search_help_text = (
-        "A session's id, a tag such as session:denied, a party such as agent:7 or user:2, or a name "
-        f"(a name is looked for in the newest {NAME_WINDOW:,} events)."
+        "A session's id, a tag such as session:denied, a party such as agent:7 or user:2, or any words "
+        f"(looked for in the newest {TEXT_WINDOW:,} events of the chosen time). Search commands among the sessions."
     )
     fields = ["when", "what", "who", "to_what", "outcome_text", "session", "uid", "hash", "body_text"]
 
@@ -128,17 +73,26 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
         if term in list(Tag):
             return queryset.filter(tag=term), False
         if kind in _PARTIES and rest:
-            return queryset.filter(Q(actor_type=kind, actor_id=rest) | Q(subject_type=kind, subject_id=rest)), False
-        newest = AuditEvent.objects.aggregate(newest=Max("id"))["newest"] or 0
-        recent = queryset.filter(id__gt=newest - NAME_WINDOW)
-        return recent.filter(Q(actor_label__icontains=term) | Q(subject_label__icontains=term)), False
+            return _of_party(queryset, kind, rest), False
+        newest = queryset.order_by("-pk").values_list("pk", flat=True).first() or 0
+        # A body is canonical JSON, in which quotes and line ends are spelled otherwise.
+        text = canonical.dumps(term)[1:-1]
+        # The search itself is in the trail by now, with its words.
+        others = queryset.exclude(tag=Tag.TRAIL_READ)
+        return others.filter(pk__gt=newest - TEXT_WINDOW, body__icontains=text), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.may_view(request):
             raise PermissionDenied
         asked = asked_in(request)
         _record_reading(request, asked)
-        context = {"title": "Audit trail", "empty_text": "No event matches.", **(extra_context or {})}
+        context = {
+            "title": "Audit trail",
+            "empty_text": "No event matches.",
+            "chart": days_chart(timezone.localdate()),
+            **{name: request.GET.get(name, "")[:10] for name in ("from_day", "to_day")},
+            **(extra_context or {}),
+        }
         return super().changelist_view(request, context)
 
     def change_view(
@@ -157,8 +111,11 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
 
     @admin.display(description="event")
     def what(self, event: AuditEvent) -> SafeString:
-        """Return the tag as a badge."""
-        return format_html('<code class="atom-tag">{}</code>', event.tag)
+        """Return the event as a sentence, and its tag."""
+        told = sentences.sentence(json.loads(event.body))
+        return format_html(
+            '{} <span class="atom-sub"><code class="atom-tag">{}</code></span>', visible(told), event.tag
+        )
 
     @admin.display(description="actor")
     def who(self, event: AuditEvent) -> SafeString:
@@ -190,6 +147,18 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
         """Return the canonical body, indented; what it holds is unchanged."""
         text = json.dumps(json.loads(event.body), indent=2, ensure_ascii=False)
         return format_html('<pre class="atom-block">{}</pre>', visible_block(text))
+
+
+def _of_party(events: QuerySet[AuditEvent], kind: str, number: str) -> QuerySet[AuditEvent]:
+    """Return the events of a party. An agent's and a host's have a column; of others the newest are looked up first."""
+    if kind in ("agent", "host"):
+        return (
+            events.filter(**{f"{kind}_id": int(number)}) if number.isdecimal() and len(number) < 19 else events.none()
+        )
+    newest = events.order_by("-pk").values_list("pk", flat=True)
+    acted = newest.filter(actor_type=kind, actor_id=number)[:PARTY_WINDOW]
+    done_to = newest.filter(subject_type=kind, subject_id=number)[:PARTY_WINDOW]
+    return events.filter(pk__in={*acted, *done_to})
 
 
 def _party(kind: str, number: str, label: str) -> SafeString:

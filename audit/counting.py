@@ -4,11 +4,12 @@ A day that is over is counted once, an hour after its end, so that what was bein
 are counted again at every run; each reads one range of the index on the time.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from django.db import transaction
 from django.db.models import Count
+from django.utils import timezone
 
 from audit.models import AuditDay, AuditEvent
 
@@ -18,12 +19,12 @@ _SETTLES_AFTER: Final = timedelta(hours=1)
 
 
 def days_count(now: datetime) -> int:
-    """Count the days (in UTC) that are not final yet. Returns how many days were counted."""
-    today = now.astimezone(UTC).date()
+    """Count the days (by the server's time zone) that are not final yet. Returns how many days were counted."""
+    today = timezone.localdate(now)
     first = AuditEvent.objects.order_by("occurred_at").values_list("occurred_at", flat=True).first()
     if first is None:
         return 0
-    begin = max(first.astimezone(UTC).date(), today - timedelta(days=DAYS_KEPT))
+    begin = max(timezone.localdate(first), today - timedelta(days=DAYS_KEPT))
     final = set(AuditDay.objects.filter(day__gte=begin, is_final=True).values_list("day", flat=True).distinct())
     days = [begin + timedelta(days=number) for number in range((today - begin).days + 1)]
     due = [day for day in days if day not in final]
@@ -33,8 +34,7 @@ def days_count(now: datetime) -> int:
 
 
 def _count(day: date, now: datetime) -> None:
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    end = start + timedelta(days=1)
+    start, end = begin_of(day), begin_of(day + timedelta(days=1))
     events = AuditEvent.objects.filter(occurred_at__gte=start, occurred_at__lt=end)
     found = dict(events.order_by().values_list("tag").annotate(number=Count("pk")))
     is_final = now > end + _SETTLES_AFTER
@@ -47,3 +47,8 @@ def _count(day: date, now: datetime) -> None:
             unique_fields=["day", "tag"],
             update_fields=["count", "is_final"],
         )
+
+
+def begin_of(day: date) -> datetime:
+    """Return when a day begins, by the server's time zone."""
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.get_default_timezone())

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from audit import canonical
 from audit.admin_text import visible
 from audit.models import AuditPayload
 from audit.trail import payloads_of
@@ -24,6 +25,7 @@ JOIN_WORDS: Final = {
     Join.OR: "then, only if that failed",
     Join.THEN: "then, in any case",
 }
+_SEARCHED_AT_ONCE: Final = 500
 NEGATION_WORDS: Final = "success counts as failure, and failure as success"
 #: How the parts of a word that the host fills in are told from its text.
 PART_CLASSES: Final = {
@@ -120,6 +122,17 @@ def shown_scripts(request: StoredRequest | None, decision: Mapping[str, Any] | N
     """Return the files of code that a decision names, with what the host said of each."""
     known = {script.path: script.sha256 for script in request.scripts} if request else {}
     return [ShownScript(str(path), known.get(path, "")) for path in (decision or {}).get("scripts", [])]
+
+
+def requests_with(words: str, session_ids: Sequence[UUID]) -> list[UUID]:
+    """Return which of these sessions asked for something that has these words in it, in capitals or not."""
+    # What is stored is canonical JSON, in which quotes and line ends are spelled otherwise.
+    wanted = canonical.dumps(words)[1:-1].lower()
+    found = []
+    for batch in range(0, len(session_ids), _SEARCHED_AT_ONCE):
+        rows = payloads_of(session_ids[batch : batch + _SEARCHED_AT_ONCE], AuditPayload.Kind.REQUEST)
+        found += [row.session_id for row in rows if wanted in row.data.decode(errors="replace").lower()]
+    return found
 
 
 def decisions_of(sessions: Sequence[ShellSession]) -> dict[UUID, list[Mapping[str, Any]]]:

@@ -25,15 +25,18 @@ from governance.models import Agent
 from governance.policy.types import Category
 from governance.services import user_party
 from shellagent import limits
-from shellagent.admin_plans import plan_line, requests_of, waiting_cards
+from shellagent.admin_plans import plan_line, requests_of, requests_with, waiting_cards
 from shellagent.admin_reviewing import ReviewViews
 from shellagent.admin_session_page import may_cancel, session_context
+from shellagent.admin_trail import SessionApproverFilter
 from shellagent.models import Host, ShellSession
 from shellagent.services import session_approve, session_cancel, session_reject, sessions_expire
 from shellagent.states import Status
 
 #: More than this waits for nobody: the list says that there is more, and the filters find it.
 QUEUE_LENGTH = 50
+#: Commands have no index: words are looked for in the newest sessions only, of those that the filters leave.
+TEXT_WINDOW = 2_000
 
 
 class DecideForm(forms.Form):
@@ -91,7 +94,11 @@ class ShellSessionAdmin(ReviewViews, ShowOnlyAdmin[ShellSession]):
 
     list_display = ["badge", "command", "who", "level", "kind", "place", "created"]
     list_display_links = ["badge"]
-    list_filter = ["status", "agent", CategoryFilter, "host", "created_at"]
+    list_filter = ["status", "agent", CategoryFilter, "host", SessionApproverFilter, "created_at"]
+    search_fields = ["id"]
+    search_help_text = (
+        f"A session's id, or words of a command or its reason (looked for in the newest {TEXT_WINDOW:,} that match)."
+    )
     list_per_page = 50
     sortable_by = ()
     ordering = ["-id"]
@@ -104,6 +111,19 @@ class ShellSessionAdmin(ReviewViews, ShowOnlyAdmin[ShellSession]):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SessionChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ShellSession], search_term: str
+    ) -> tuple[QuerySet[ShellSession], bool]:
+        """Find an id, or words in what was asked: those are looked for in few of the newest, as they have no index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(pk=UUID(term)), False
+        except ValueError:
+            newest = queryset.order_by("-id").values_list("pk", flat=True)[:TEXT_WINDOW]
+            return queryset.filter(pk__in=requests_with(term, list(newest))), False
 
     def get_urls(self) -> list[URLPattern]:
         def post(work: Callable[..., HttpResponse]) -> Any:

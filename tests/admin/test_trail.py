@@ -60,13 +60,12 @@ def test_filters(auditor: Reader, scene: Scene) -> None:
     assert tags(auditor.get(f"{LIST}?tag=session:denied")) == ["session:denied"]
     assert tags(auditor.get(f"{LIST}?outcome=denied")) == ["session:denied"]
     assert set(tags(auditor.get(f"{LIST}?actor=host"))) == {"host:enrolled"}
-    auditor.get(f"{LIST}?occurred_at__gte=2020-01-01+00:00:00%2B00:00")
 
 
 def test_it_counts_nothing(auditor: Reader, scene: Scene) -> None:
     with CaptureQueriesContext(connection) as found:
         auditor.get(LIST)
-    assert not [query for query in found.captured_queries if "COUNT" in query["sql"].upper()]
+    assert not [query for query in found.captured_queries if "COUNT(" in query["sql"].upper()]
 
 
 def test_nothing_in_it_can_be_changed(boss: Reader, scene: Scene) -> None:
