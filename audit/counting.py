@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Max, Min
 from django.utils import timezone
 
 from audit.models import AuditDay, AuditEvent
@@ -36,16 +36,19 @@ def days_count(now: datetime) -> int:
 def _count(day: date, now: datetime) -> None:
     start, end = begin_of(day), begin_of(day + timedelta(days=1))
     events = AuditEvent.objects.filter(occurred_at__gte=start, occurred_at__lt=end)
-    found = dict(events.order_by().values_list("tag").annotate(number=Count("pk")))
+    found = events.order_by().values_list("tag").annotate(number=Count("pk"), first=Min("pk"), last=Max("pk"))
     is_final = now > end + _SETTLES_AFTER
     with transaction.atomic():
         # A day without events is remembered too, by a row that says so.
-        rows = [AuditDay(day=day, tag=tag, count=number, is_final=is_final) for tag, number in found.items()]
+        rows = [
+            AuditDay(day=day, tag=tag, count=number, first_id=first, last_id=last, is_final=is_final)
+            for tag, number, first, last in found
+        ]
         AuditDay.objects.bulk_create(
             rows or [AuditDay(day=day, tag="", count=0, is_final=is_final)],
             update_conflicts=True,
             unique_fields=["day", "tag"],
-            update_fields=["count", "is_final"],
+            update_fields=["count", "first_id", "last_id", "is_final"],
         )
 
 

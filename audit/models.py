@@ -159,6 +159,9 @@ class AuditDay(models.Model):
     day = models.DateField()
     tag = models.CharField(max_length=40)
     count = models.PositiveBigIntegerField()
+    #: The lowest and the highest number of these events: between them a filter by day looks.
+    first_id = models.PositiveBigIntegerField(default=0)
+    last_id = models.PositiveBigIntegerField(default=0)
     #: False while the day is not over and may get more.
     is_final = models.BooleanField(default=False)
 
