@@ -1,4 +1,4 @@
-"""The trail's pages at many events: every filter is a walk along an index, on both databases, and SQLite sorts nothing."""
+"""The pages of the trail at many events: every filter is a walk along an index, and SQLite sorts nothing."""
 
 import re
 from collections.abc import Iterator
