@@ -15,7 +15,7 @@ LANES: Final = 4
 CANCELLED_PERCENT: Final = 3
 ANSWER_SECONDS: Final = 10.0
 #: What a command does, and how often of a hundred; work.py says what each is.
-MODES: Final = {"quick": 45, "sleep": 25, "loud": 8, "daemon": 8, "fail": 7, "stubborn": 4, "timeout": 3}
+MODES: Final = {"quick": 46, "sleep": 25, "loud": 8, "daemon": 8, "fail": 7, "stubborn": 2, "timeout": 4}
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Stack:
         run(enrol, env={**self._env, "ATOM_ENROL_CODE": code}, cwd=REPOSITORY)
         through = f"http://127.0.0.1:{self._proxy(name)}"
         argv = [sys.executable, MANAGE, "runlocalagent", "--backend-url", through, "--state-dir", str(state)]
-        argv += ["--scratch", str(scratch), "--concurrency", "4"]
+        argv += ["--scratch", str(scratch), "--concurrency", "8"]
         self._add(name, argv, {**self._env, **self.clocks[name].environment()})
 
     def _proxy(self, name: str) -> int:

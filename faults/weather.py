@@ -58,12 +58,12 @@ class Weather:
         return self._options.is_short
 
     def start(self) -> None:
-        """Begin: the long outage and the long cut-off come a third and a half of the way through."""
+        """Begin: the long outage and the long cut-off come at a quarter and at three fifths of the way."""
         seconds = self._options.fault_seconds
-        self._later(seconds / 3, lambda: self._count(self._outage_name(), self._server_down(self._outage)))
+        self._later(seconds / 4, lambda: self._count(self._outage_name(), self._server_down(self._outage)))
         if self._options.cut_off_seconds:
             name = f"host cut off for {self._options.cut_off_seconds:.0f} s"
-            self._later(seconds / 2, lambda: self._count(name, self._cut_off(self._options.cut_off_seconds)))
+            self._later(seconds * 3 / 5, lambda: self._count(name, self._cut_off(self._options.cut_off_seconds)))
         self._thread.start()
 
     def close(self) -> None:
