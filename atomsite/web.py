@@ -1,5 +1,6 @@
 """The web server's worker: uvicorn's, in C where it counts, under gunicorn's master."""
 
+import time
 from types import FrameType
 from typing import Any, Final
 
@@ -19,6 +20,16 @@ class _Server(Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         wake.close()
         super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is done ten times a second; returns whether to end.
+
+        uvicorn reckons by the time of day when it last told the master that it lives. Under a clock that was set back
+        it would be silent until the time comes again, and the master would kill it after a minute.
+        """
+        if self.last_notified > time.time():
+            self.last_notified = 0.0
+        return await super().on_tick(counter)
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types

@@ -93,6 +93,9 @@ def judge(facts: Facts) -> Verdict:
             i for i, row in rows.items() if any(record["left_behind"] for record in row["records"])
         ],
         "events missing": [i for i, row in rows.items() if row["has_gap"]],
+        "denied, or a person asked, though nobody changed a rule": [
+            i for i, row in rows.items() if row["status"] in ("denied", "rejected", "pending")
+        ],
         "lost or refused without a reason": [
             i for i, row in rows.items() if row["status"] in ("lost", "refused") and not row["reason"]
         ],

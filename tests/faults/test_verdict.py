@@ -61,6 +61,10 @@ def test_nothing_is_broken_where_all_is_well() -> None:
             replace(FACTS, sessions=[session(records=[{"left_behind": [7], "is_late": False}])]),
         ),
         ("events missing", replace(FACTS, sessions=[session(has_gap=True)])),
+        (
+            "denied, or a person asked, though nobody changed a rule",
+            replace(FACTS, sessions=[session(status="denied", exit_code=None, records=[])]),
+        ),
         ("lost or refused without a reason", replace(FACTS, sessions=[session(status="lost", reason="")])),
     ],
 )
