@@ -18,6 +18,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from atomsite.home import Home
+from audit import trail_keys
 from audit.trail import SYSTEM
 from governance import keys
 from governance.models import Agent
@@ -62,6 +63,7 @@ def initialise(home: Home, *, url: str, has_demonstration: bool = True, keeps_cr
     home.create()
     keys_folder = Path(settings.ATOM_KEYS)
     is_new_key = signing_keys.create(keys_folder)
+    trail_keys.create(keys_folder)
     with transaction.atomic():
         password = _administrator()
         agents = _agents() if password and has_demonstration else {}

@@ -1,6 +1,6 @@
 """The trail: append-only events, and the erasable bytes that they commit to."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.conf import settings
 from django.db import models
@@ -10,7 +10,10 @@ class AppendOnlyError(TypeError):
     """The audit trail takes new events only; nothing in it is changed or removed."""
 
 
-class AppendOnlyQuerySet(models.QuerySet["AuditEvent"]):
+Row = TypeVar("Row", bound=models.Model)
+
+
+class AppendOnlyQuerySet(models.QuerySet[Row]):
     """Reads like any other; refuses to change or remove, before the database's own triggers would."""
 
     def update(self, **kwargs: Any) -> NoReturn:
@@ -20,7 +23,17 @@ class AppendOnlyQuerySet(models.QuerySet["AuditEvent"]):
         raise AppendOnlyError(AppendOnlyError.__doc__)
 
 
-class AuditEvent(models.Model):
+class AppendOnly(models.Model):
+    """A row that is added and never changed."""
+
+    class Meta:
+        abstract = True
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError(AppendOnlyError.__doc__)
+
+
+class AuditEvent(AppendOnly):
     """One line of what happened. `body` is the truth, in canonical JSON; the columns are copies to search by."""
 
     uid = models.UUIDField(unique=True)
@@ -43,6 +56,8 @@ class AuditEvent(models.Model):
     body = models.TextField()
     #: SHA-256 of `body`, hexadecimal.
     hash = models.CharField(max_length=64)
+    #: What `audit.event_signatures` made of `hash`; null for events from before there were signatures.
+    signature = models.TextField(null=True)  # noqa: DJ001
 
     objects = AppendOnlyQuerySet.as_manager()
 
@@ -72,8 +87,77 @@ class AuditEvent(models.Model):
     def __str__(self) -> str:
         return f"{self.tag} {self.subject_label}".strip()
 
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise AppendOnlyError(AppendOnlyError.__doc__)
+
+class AuditPending(models.Model):
+    """An event that has no leaf yet. A trigger of the database adds it, in the event's own transaction."""
+
+    event = models.OneToOneField(
+        AuditEvent, on_delete=models.PROTECT, primary_key=True, related_name="+", db_constraint=False
+    )
+    #: Why it cannot be sealed, where it is not what was signed; empty while it only waits.
+    refusal = models.CharField(max_length=100, default="", db_default="", blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"event {self.event_id} waits"
+
+
+class AuditLeaf(AppendOnly):
+    """An event's place in the log, from 0 without a gap, and the RFC 6962 hash of its leaf."""
+
+    index = models.BigIntegerField(primary_key=True)
+    # Rows that nobody can remove need no constraint, and its check would cost each event as much as its trigger.
+    event = models.OneToOneField(AuditEvent, on_delete=models.PROTECT, related_name="+", db_constraint=False)
+    hash = models.BinaryField(max_length=32)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"leaf {self.index}"
+
+
+class AuditCheckpoint(AppendOnly):
+    """A signed statement of how long the log is and what its root is. `note` is the truth (`audit.notes`)."""
+
+    #: From 1 without a gap.
+    number = models.BigIntegerField(primary_key=True)
+    size = models.BigIntegerField()
+    sealed_at = models.DateTimeField()
+    note = models.TextField()
+    #: SHA-256 of `note` and of the note before it, hexadecimal.
+    digest = models.CharField(max_length=64, unique=True)
+    previous = models.CharField(max_length=64, unique=True)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["size"], name="audit_checkpoint_size")]
+
+    def __str__(self) -> str:
+        return f"checkpoint {self.number} of {self.size} events"
+
+
+class AuditAnchor(AppendOnly):
+    """Where a checkpoint was published outside the database."""
+
+    checkpoint = models.ForeignKey(AuditCheckpoint, on_delete=models.PROTECT, related_name="+", db_constraint=False)
+    sink = models.CharField(max_length=200)
+    anchored_at = models.DateTimeField()
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["sink", "-checkpoint"], name="audit_anchor_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint_id} at {self.sink}"
 
 
 class AuditPayload(models.Model):

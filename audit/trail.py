@@ -16,10 +16,13 @@ from django.db.models import QuerySet
 from uuid_utils.compat import uuid7
 
 from audit import canonical
+from audit.event_signatures import events_sign
 from audit.models import AuditEvent, AuditPayload
 from audit.origin import current_origin
+from audit.seal_bell import noted
 from audit.statements import Prepared, insert_values
 from audit.tags import Tag
+from audit.trail_keys import trail_keys
 
 
 class TrailError(RuntimeError):
@@ -67,15 +70,32 @@ class Event:
     about: About = NOTHING
 
 
-def record(*events: Event) -> None:
-    """Write events in the caller's transaction.
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What whoever asked can keep: with it they can show later that the event was written, and that it is gone."""
 
-    Raises TrailError outside a transaction, CanonicalError for data that has no canonical form, and the database's own
-    error where it cannot be written: then the change it tells of does not happen either.
+    uid: str
+    hash: str
+    signature: str
+
+
+def record(*events: Event) -> list[Receipt]:
+    """Write events in the caller's transaction, signed together. Returns a receipt for each, in their order.
+
+    Raises KeyFileError where this server has no key to sign them with, TrailError outside a transaction, CanonicalError
+    for data that has no canonical form, and the database's own error where it cannot be written: then the change it
+    tells of does not happen either.
     """
     if not connection.in_atomic_block:
         raise TrailError(TrailError.__doc__)
-    insert_values(AuditEvent, _EVENT_COLUMNS, [_row(event) for event in events])
+    if not events:
+        return []
+    rows = [_row(event) for event in events]
+    signatures = events_sign([digest for _values, digest in rows], trail_keys())
+    signed = [(*row, signature) for (row, _digest), signature in zip(rows, signatures, strict=True)]
+    insert_values(AuditEvent, _EVENT_COLUMNS, signed)
+    noted(len(signed))
+    return [Receipt(str(row[0]), str(row[-2]), str(row[-1])) for row in signed]
 
 
 _EVENT_COLUMNS = (
@@ -96,10 +116,12 @@ _EVENT_COLUMNS = (
     "category",
     "body",
     "hash",
+    "signature",
 )
 
 
-def _row(event: Event) -> tuple[object, ...]:
+def _row(event: Event) -> tuple[tuple[object, ...], bytes]:
+    """Return the values of an event's columns up to its hash, and that hash as bytes."""
     uid = uuid7()
     now_us = time.time_ns() // 1000
     origin = current_origin()
@@ -122,7 +144,8 @@ def _row(event: Event) -> tuple[object, ...]:
             "data": event.data,
         }
     )
-    return (
+    digest = hashlib.sha256(body.encode())
+    row = (
         uid,
         event.session_id,
         event.session_seq,
@@ -139,8 +162,9 @@ def _row(event: Event) -> tuple[object, ...]:
         host_id,
         event.about.category,
         body,
-        hashlib.sha256(body.encode()).hexdigest(),
+        digest.hexdigest(),
     )
+    return row, digest.digest()
 
 
 def _number(event: Event, kind: str, known: int | None) -> int | None:

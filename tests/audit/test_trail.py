@@ -161,9 +161,8 @@ def test_the_check_notices_a_trigger_that_is_gone(own_database: OwnDatabase) -> 
         return [item for item in run_checks(tags=[Tags.database], databases=["default"]) if item.id == "audit.E001"]
 
     assert found() == []
-    names = triggers.SQLITE if connection.vendor == "sqlite" else triggers.POSTGRESQL
-    for name in names:
-        run(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else f" ON {TABLE}"))
+    for name, table in triggers.names(connection.vendor).items():
+        run(f"DROP TRIGGER {name}" + ("" if connection.vendor == "sqlite" else f" ON {table}"))
         (error,) = found()
         assert name in error.msg
         assert error.hint

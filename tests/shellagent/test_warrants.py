@@ -11,6 +11,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
 
+from audit import key_files, trail_keys
 from audit.models import AuditEvent, AuditPayload
 from shellagent import signing, signing_keys
 from shellagent.errors import SigningKeyError
@@ -23,10 +24,10 @@ from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread
 @pytest.fixture
 def keys_folder(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Signing keys of the test's own, looked at each time."""
-    monkeypatch.setattr(signing_keys, "RECHECK_SECONDS", 0.0)
-    monkeypatch.setattr(signing_keys, "_cache", signing_keys._Cache())
+    monkeypatch.setattr(key_files, "RECHECK_SECONDS", 0.0)
     settings.ATOM_KEYS = str(tmp_path / "keys")
     signing_keys.create(tmp_path / "keys")
+    trail_keys.create(tmp_path / "keys")
     return tmp_path / "keys"
 
 
