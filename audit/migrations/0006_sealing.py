@@ -12,7 +12,7 @@ def install(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("audit", "0004_scripts")]
+    dependencies = [("audit", "0005_bounds_of_days")]
 
     operations = [
         migrations.AddField("auditevent", "signature", models.TextField(null=True)),
