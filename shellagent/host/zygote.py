@@ -129,19 +129,26 @@ def _serve(connection: socket.socket, kept: Iterable[int]) -> NoReturn:
         tree.adopt_orphans()
         tree.hide_memory()
         supervisors: set[int] = set()
-        while True:
-            data, descriptors, _, _ = socket.recv_fds(connection, REQUEST.size, 1)
-            if len(data) < REQUEST.size:
-                break
-            kind, pid = REQUEST.unpack(data)
-            answer = _make(connection, descriptors[0], supervisors) if kind == MAKE else _bury(pid, supervisors)
-            Channel(connection).send(answer)
+        # The local agent that was killed may have left an answer unread, which is a reset and not an end.
+        with contextlib.suppress(ConnectionError, ClosedError):
+            _answer(connection, supervisors)
         _end(supervisors)
         code = 0
     except BaseException:
         logger.exception("The zygote met an error of its own")
     finally:
         os._exit(code)
+
+
+def _answer(connection: socket.socket, supervisors: set[int]) -> None:
+    """Do what is asked for until nobody asks any more; `supervisors` are those that were made and not buried."""
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(connection, REQUEST.size, 1)
+        if len(data) < REQUEST.size:
+            return
+        kind, pid = REQUEST.unpack(data)
+        answer = _make(connection, descriptors[0], supervisors) if kind == MAKE else _bury(pid, supervisors)
+        Channel(connection).send(answer)
 
 
 def _make(connection: socket.socket, descriptor: int, supervisors: set[int]) -> dict[str, Any]:

@@ -158,3 +158,19 @@ time.sleep(60)
                 continue
     assert running("sleep", "74.5") == []
     assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+
+
+def test_a_local_agent_that_died_with_an_answer_unread_is_an_end_like_any_other() -> None:
+    code = """
+import os, select, socket
+from shellagent.host.zygote import MAKE, REQUEST, Zygote
+zygote = Zygote.start()
+ours, its = socket.socketpair()
+socket.send_fds(zygote.channel.socket, [REQUEST.pack(MAKE, 0)], [its.fileno()])
+select.select([zygote.channel.socket], [], [])
+for one in (its, ours, zygote.channel):
+    one.close()
+print(os.waitstatus_to_exitcode(os.waitpid(zygote.pid, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PRODUCT, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("0\n", "")
