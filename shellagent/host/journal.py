@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from shellagent import protocol
 from shellagent.host.appended import AppendedFile, line
+from shellagent.host.state import free_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -174,10 +175,9 @@ class Journal:
         if len(self._waiting) >= self.limit:
             return True
         try:
-            info = os.statvfs(self.path.parent)
+            return free_bytes(self.path.parent) < LEAST_FREE_BYTES
         except OSError:
             return True
-        return info.f_bavail * info.f_frsize < LEAST_FREE_BYTES
 
     def _note(self, content: dict[str, Any]) -> None:
         """Append a line that may be lost: what it says would only be done again."""

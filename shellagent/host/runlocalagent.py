@@ -27,7 +27,7 @@ from shellagent.host.sandbox import Sandbox
 from shellagent.host.sessions import Sessions
 from shellagent.host.settings import Settings
 from shellagent.host.slots import Slots, temporary_folder
-from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key
+from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key, free_bytes
 from shellagent.host.zygote import Zygote
 
 PROGRAM = "runlocalagent"
@@ -35,6 +35,9 @@ DEFAULT_CONCURRENCY = 2
 MOST_CONCURRENCY = 256
 #: More than a zygote gives them.
 SUPERVISORS_END_SECONDS = 20.0
+#: What a start writes is some kilobytes.
+START_BYTES = 1024 * 1024
+ROOM_CHECK_SECONDS = 1.0
 
 DESCRIPTION = """\
 Run the local agent in the foreground: it polls the server, runs what governance has decided may run on this machine,
@@ -99,6 +102,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
     state = state_folder(options)
     state.create()
     _lock(state)
+    _wait_for_room(state, may_wait=not options.once)
     zygote = Zygote.start(kept=(state.lock_descriptor,))
     try:
         enrolment = state.enrolment()
@@ -153,6 +157,22 @@ def _lock(state: StateFolder) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def _wait_for_room(state: StateFolder, *, may_wait: bool) -> None:
+    """Return once there is room for what a start writes. Raises StateError where it may not wait for that.
+
+    On a full disk a start fails, or finds no sandbox to work; whoever starts it anew would give up after a while.
+    """
+    has_said = False
+    while free_bytes(state.path) < START_BYTES:
+        sentence = f"No room is left on the disk of {state.path}. Free some."
+        if not may_wait:
+            raise StateError(sentence)
+        if not has_said:
+            has_said = True
+            console.say(f"{sentence} Waiting until there is.")
+        time.sleep(ROOM_CHECK_SECONDS)
 
 
 def build_loop(

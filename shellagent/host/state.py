@@ -230,6 +230,12 @@ def write_durably(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def free_bytes(folder: Path) -> int:
+    """Return how much may still be written in a folder. Raises OSError."""
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize
+
+
 def sync(folder: Path) -> None:
     """Make the renames in a folder durable."""
     with _opened(folder) as descriptor:
