@@ -23,8 +23,8 @@ from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, H
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
 from shellagent.services import host_enrol, host_poll, output_append, sessions_record, sessions_start
-from shellagent.services.granting import public_keys
 from shellagent.services.keys_of_hosts import host_key_renew
+from shellagent.signing_keys import signing_keys
 
 Message = TypeVar("Message")
 
@@ -182,6 +182,8 @@ class EnrolView(HostView):
     def post(self, request: Request) -> Response:
         caller: Any = request.user
         wanted = message(request, protocol.EnrolRequest)
+        # First, because the code is used up by the next step.
+        server_keys = signing_keys().public
         host, key = host_enrol(code=caller.code, facts=wanted.facts)
-        answer = protocol.EnrolAnswer(protocol.VERSION, str(host.pk), host.name, key, public_keys())
+        answer = protocol.EnrolAnswer(protocol.VERSION, str(host.pk), host.name, key, server_keys)
         return Response(protocol.encode(answer))

@@ -16,7 +16,7 @@ from audit.models import AuditEvent, AuditPayload
 from governance.policy.types import Maturity
 from shellagent.admin_sessions import ShellSessionAdmin
 from shellagent.models import Approval, ShellSession
-from shellagent.protocol import OutputSegment
+from shellagent.protocol import ABSENT, Looked, OutputSegment, ScriptDigest
 from shellagent.services import Ask, Asker, session_request
 from shellagent.states import Status
 from tests.admin.conftest import Reader, staff
@@ -54,6 +54,23 @@ def test_approving_queues_it_and_says_who(scene: Scene, decider: Reader) -> None
     assert status_of(session) == Status.QUEUED
     approval = Approval.objects.get(session=session)
     assert (approval.approver, approval.digest, approval.address) == (decider.user, session.digest, "127.0.0.1")
+
+
+def test_an_approver_reads_secrets_and_what_is_known_of_scripts(scene: Scene, decider: Reader) -> None:
+    session = scene.session((Maturity.STUDENT, "make -C /scratch"), secrets=("TOKEN",))
+    for html in (decider.get(LIST), decider.get(page_of(session))):
+        assert "TOKEN" in html
+        assert html.count("its content could not be known") == 3
+    (look,) = scene.poll().look
+    *absent, makefile = look.paths
+    found = (*(ScriptDigest(path, ABSENT) for path in absent), ScriptDigest(makefile, "ab" * 32))
+    scene.poll(looked=(Looked(look.id, found),))
+    for html in (decider.get(LIST), decider.get(page_of(session))):
+        assert html.count("is not there") == 2
+        assert html.count("ab" * 32) == 1
+        assert "could not be known" not in html
+    assert "Read it again" in decide(session, decider), "what was seen before is not what would run"
+    assert status_of(session) == Status.PENDING
 
 
 def test_rejecting_needs_a_reason_and_gives_it(scene: Scene, decider: Reader) -> None:

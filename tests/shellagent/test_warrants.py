@@ -13,12 +13,14 @@ from django.core.management import call_command
 
 from audit import key_files, trail_keys
 from audit.models import AuditEvent, AuditPayload
-from shellagent import signing, signing_keys
+from audit.trail import SYSTEM
+from shellagent import protocol, signing, signing_keys
 from shellagent.errors import SigningKeyError
-from shellagent.models import Approval, ShellSession
+from shellagent.models import Approval, EnrolmentCode, ShellSession
 from shellagent.protocol import GrantStatus, StartGrant
+from shellagent.services import enrolment_issue
 from shellagent.states import Status
-from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread
+from tests.shellagent.scene import ALLOWED, ASKED, FACTS, Caller, Scene, reread
 
 
 @pytest.fixture
@@ -137,6 +139,10 @@ def test_without_its_key_the_server_lets_nothing_run(keys_folder: Path, scene: S
     problem = scene.as_agent(ALLOWED[0]).execute(ALLOWED[1])
     assert (problem.status, problem.problem) == (503, "unavailable")
     assert str(file) not in problem.json["detail"], "an agent is not told of files of the server"
+    code = enrolment_issue(name="new", actor=SYSTEM)
+    body = protocol.encode(protocol.EnrolRequest(1, FACTS))
+    assert Caller.with_key(code).post("/api/host/enroll", body).status == 503
+    assert not EnrolmentCode.objects.get(host__name="new").used_at, "the code is still good"
 
 
 def test_the_key_is_made_once_and_is_the_owners_only(tmp_path: Path) -> None:
