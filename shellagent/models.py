@@ -348,6 +348,8 @@ class ExecutionRecord(models.Model):
     duration_us = models.PositiveBigIntegerField()
     protections = models.JSONField(default=list)
     left_behind = models.JSONField(default=list)
+    #: How far the ending had to go (`Rung`); empty in records from before it was told.
+    rung = models.CharField(max_length=5, blank=True, default="")
     received_at = models.DateTimeField()
 
     class Meta:

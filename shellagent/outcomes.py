@@ -35,6 +35,17 @@ class Reason(StrEnum):
     AGENT_RESTART = "agent_restart"
 
 
+class Rung(StrEnum):
+    """How far the ending of a run had to go; each rung comes after those before it in time."""
+
+    #: It ended by itself, and nothing of it was left.
+    NONE = "none"
+    TERM = "term"
+    KILL = "kill"
+    #: Processes lived on when it was over, or started faster than they were killed; these were hunted down.
+    SWEEP = "sweep"
+
+
 class GrantStatus(StrEnum):
     """The server's answer to a start: only `granted` may run."""
 

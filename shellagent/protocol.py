@@ -12,9 +12,9 @@ from uuid import UUID
 from audit import canonical
 from governance.policy.plan import Plan
 from shellagent.codec import ProtocolError, decode, encode
-from shellagent.outcomes import Desired, GrantStatus, Reason, RunOutcome
+from shellagent.outcomes import Desired, GrantStatus, Reason, Rung, RunOutcome
 
-__all__ = ["Desired", "GrantStatus", "ProtocolError", "Reason", "RunOutcome", "decode", "encode"]
+__all__ = ["Desired", "GrantStatus", "ProtocolError", "Reason", "RunOutcome", "Rung", "decode", "encode"]
 
 VERSION: Final = 1
 #: A kept stream is its first and its last bytes; what lies between is counted and digested, not kept.
@@ -250,7 +250,8 @@ class ExecutionReport:
     `exit_codes` has one entry a command of the plan in source order, 128 + n for a signal n, None for one that did not
     run to its end; `steps` the same for each pipeline, as `pipefail` and `!` have it. `start_key` is empty for a
     session that was refused before its start. `protections` are those that were active, `left_behind` the pids still
-    alive. `masked` says how many secrets each rule masked in the output that is kept.
+    alive, `rung` how far the ending had to go. `masked` says how many secrets each rule masked in the output that is
+    kept.
     """
 
     id: str
@@ -268,6 +269,7 @@ class ExecutionReport:
     output: tuple[OutputSegment, ...] = ()
     steps: tuple[int | None, ...] = ()
     masked: dict[str, int] = field(default_factory=dict)
+    rung: Rung = Rung.NONE
 
     @property
     def exit_code(self) -> int | None:

@@ -167,6 +167,7 @@ def _record_json(record: ExecutionRecord | None) -> Json:
         "duration_seconds": record.duration_us / 1_000_000 if record else None,
         "protections": record.protections if record else [],
         "left_behind": record.left_behind if record else [],
+        "rung": (record.rung or None) if record else None,
     }
 
 

@@ -293,6 +293,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     duration_seconds = serializers.FloatField(allow_null=True)
     protections = serializers.ListField(child=serializers.CharField(), help_text="Active, as the host reports.")
     left_behind = serializers.ListField(child=serializers.IntegerField(), help_text="Process ids still alive.")
+    rung = serializers.CharField(allow_null=True, help_text="How far the ending had to go: none, term, kill or sweep.")
     late = serializers.DictField(allow_null=True, help_text="A result that came after the session was lost.")
     stdout = serializers.CharField(allow_blank=True)
     stderr = serializers.CharField(allow_blank=True)

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Final
 
-from shellagent.protocol import ExecutionReport
+from shellagent.protocol import ExecutionReport, Rung
 
 MOST_SHOWN: Final = 200
 #: Sequences that act on a terminal: CSI, OSC and the like, and then any control character but tab and newline.
@@ -29,7 +29,8 @@ def shown_end(report: ExecutionReport) -> str:
     """Return how a run ended, in a few words."""
     code = f" {report.exit_code}" if report.exit_code is not None else ""
     left = f", left behind: {', '.join(map(str, report.left_behind))}" if report.left_behind else ""
-    return f"{report.outcome} ({report.reason}{code}) after {report.duration_us / 1_000_000:.3f} s{left}"
+    rung = f", {report.rung}" if report.rung is not Rung.NONE else ""
+    return f"{report.outcome} ({report.reason}{code}) after {report.duration_us / 1_000_000:.3f} s{rung}{left}"
 
 
 def without_escapes(text: str) -> str:

@@ -22,6 +22,14 @@ PAUSE_SECONDS: Final = 0.001
 ROUNDS: Final = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep met: whether anything still ran, and the pids that are still there."""
+
+    had_living: bool = False
+    left_behind: tuple[int, ...] = ()
+
+
 @dataclass
 class Family:
     """The descendants of this process. `spared` are children that were there before and are somebody else's."""
@@ -39,14 +47,21 @@ class Family:
                 _waited(pid)
 
     def terminate(self) -> None:
-        """Send TERM to the groups that the children are in."""
+        """Send TERM to every group that a descendant is in."""
         groups = set()
-        for pid in self.living():
+        for pid in self.descendants():
             with contextlib.suppress(ProcessLookupError):
                 groups.add(os.getpgid(pid))
         for group in groups - {os.getpgrp()}:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGTERM)
+
+    def settle(self, *, seconds: float = 0.25) -> None:
+        """Wait until those that are about to end have ended: a process lets go of its pipes some time before that."""
+        deadline = time.monotonic() + seconds
+        while not self.is_gone() and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+            self.reap()
 
     def kill(self, *, seconds: float = 1.0) -> None:
         """Send KILL to all until each has ended; who is to wait for them may do so afterwards."""
@@ -62,22 +77,22 @@ class Family:
             yield pid
             waiting += children(pid)
 
-    def sweep(self) -> tuple[int, ...]:
-        """KILL and wait until there is no child, for at most 5 s. Returns the pids that are still there."""
+    def sweep(self) -> Swept:
+        """KILL and wait until there is no child, for at most 5 s."""
+        had_living = False
         if self.is_gone():
-            return ()
+            return Swept()
         deadline, rounds = time.monotonic() + SWEEP_SECONDS, 0
         while time.monotonic() < deadline:
             for pid in self.descendants():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+                had_living |= _kill_running(pid)
             self.reap()
             if self.is_gone():
-                return ()
+                return Swept(had_living)
             rounds += 1
             if rounds > ROUNDS:
                 time.sleep(PAUSE_SECONDS)
-        return tuple(sorted(self.descendants()))
+        return Swept(had_living, tuple(sorted(self.descendants())))
 
     def is_gone(self) -> bool:
         """Return whether the kernel knows of no child; a list of children that is empty would be no proof."""
@@ -108,10 +123,10 @@ def _waited(pid: int) -> None:
 
 
 def _kill_running(pid: int) -> bool:
-    """Send KILL; returns whether the process had not ended."""
+    """Send KILL; returns whether the process had not ended before."""
     try:
-        os.kill(pid, signal.SIGKILL)
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+        os.kill(pid, signal.SIGKILL)
     except OSError:
         return False
     return state not in (b"Z", b"X")

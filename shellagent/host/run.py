@@ -10,7 +10,6 @@ import select
 import subprocess
 import threading
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Final, Protocol
 
 from governance.policy.plan import Join
@@ -22,7 +21,7 @@ from shellagent.host.pipeline import End, Pipeline, Running
 from shellagent.host.runner import Prepared, Runner
 from shellagent.host.writer import Writer
 from shellagent.masking import Known
-from shellagent.protocol import Reason, RunOutcome
+from shellagent.protocol import Reason, Rung, RunOutcome
 
 READ_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 2.0
@@ -34,14 +33,6 @@ FIRST_TICK_SECONDS: Final = 0.1
 TICK_SECONDS: Final = 1.0
 #: Of each stream and tick.
 LIVE_BYTES: Final = 64 * 1024
-
-
-class Rung(IntEnum):
-    """How far the ending of a run has gone."""
-
-    NONE = 0
-    TERM = 1
-    KILL = 2
 
 
 class Overseer(Protocol):
@@ -294,14 +285,18 @@ class Run:
         if self._family.is_gone():
             return ()
         unkillable = {process.pid for process in self._living()}
-        left_behind = self._family.sweep()
+        if self._rung is not Rung.NONE:
+            self._family.settle()
+        swept = self._family.sweep()
+        if swept.had_living:
+            self._rung = Rung.SWEEP
         for process in self._living():
             process.poll()  # what the sweep waited for, its handle does not know of
         for descriptor, capture in self._streams.items():
             _drain(descriptor, capture)
-        if unkillable := unkillable.intersection(left_behind):
+        if unkillable := unkillable.intersection(swept.left_behind):
             self._end = End(0, Reason.EXIT, f"Process {', '.join(map(str, unkillable))} could not be killed.")
-        return left_behind
+        return swept.left_behind
 
     def _close_outputs(self) -> None:
         for descriptor in self._outputs:
@@ -342,6 +337,7 @@ class Run:
             duration_us=int((self.runner.clock() - self.began) * 1_000_000),
             protections=protections,
             left_behind=left_behind,
+            rung=self._rung,
             output=(*self.stdout.segments(), *stderr),
             masked=dict(self.stdout.masked + self.stderr.masked),
         )

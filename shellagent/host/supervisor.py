@@ -117,7 +117,7 @@ class Supervision:
             self.channel.send({"report": protocol.encode(report)})
         except Exception as error:
             logger.exception("The run of %s met an error of the local agent's own", prepared.assignment.id)
-            left = self._family.sweep()
+            left = self._family.sweep().left_behind
             self.channel.send({"failed": type(error).__name__, "left_behind": left})
         else:
             left = report.left_behind

@@ -168,7 +168,7 @@ def _bury(pid: int, supervisors: set[int]) -> dict[str, Any]:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         supervisors.discard(pid)
     # Whatever else is a child here was adopted from one that died.
-    return {"code": code, "left_behind": Family(frozenset(supervisors)).sweep()}
+    return {"code": code, "left_behind": Family(frozenset(supervisors)).sweep().left_behind}
 
 
 def _end(supervisors: set[int]) -> None:

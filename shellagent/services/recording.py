@@ -177,6 +177,7 @@ def _row(
         duration_us=report.duration_us,
         protections=list(report.protections),
         left_behind=list(report.left_behind),
+        rung=report.rung,
         received_at=now,
     )
 
@@ -196,6 +197,7 @@ def _ended(
         "stderr_sha256": report.stderr.sha256,
         "protections": list(report.protections),
         "left_behind": list(report.left_behind),
+        "rung": str(report.rung),
         "output_commitments": [payload.commitment for payload in payloads],
         # Which rules masked something in the output that is kept, and how often.
         **({"masked": dict(report.masked)} if report.masked else {}),
