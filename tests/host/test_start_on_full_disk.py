@@ -7,7 +7,7 @@ import pytest
 
 from shellagent.host import runlocalagent
 from shellagent.host.errors import StateError
-from shellagent.host.state import StateFolder
+from shellagent.host.state import StateFolder, free_bytes
 
 
 @pytest.fixture
@@ -39,4 +39,4 @@ def test_once_it_does_not_wait(state: StateFolder, room: Callable[..., None]) ->
 
 
 def test_free_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
-    assert runlocalagent.free_bytes(tmp_path) > runlocalagent.START_BYTES
+    assert free_bytes(tmp_path) > runlocalagent.START_BYTES
