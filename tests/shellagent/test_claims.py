@@ -15,6 +15,7 @@ from governance.errors import ConflictError, InvalidError, NotFoundError
 from governance.policy.plan import Plan
 from shellagent import limits, protocol
 from shellagent.errors import InstanceError
+from shellagent.host.journal import WAITING_LIMIT
 from shellagent.models import ExecutionRecord, Host, ServerStart, ShellSession
 from shellagent.protocol import (
     Desired,
@@ -339,6 +340,12 @@ class TestLeases:
         # One that has most of its time left is not written again.
         scene.poll(running=(session.pk,), free_slots=0)
         assert reread(session).lease_expires_at == renewed
+
+    def test_a_poll_renews_among_as_many_as_a_full_journal_holds(self, scene: Scene) -> None:
+        session = scene.running()
+        lease_ends(session, seconds_ago=5)
+        scene.poll(running=(*(uuid4() for _ in range(WAITING_LIMIT)), session.pk), free_slots=0)
+        assert reread(session).lease_expires_at > timezone.now()  # type: ignore[operator]
 
     def test_another_host_renews_nothing(self, scene: Scene) -> None:
         session = scene.running()
