@@ -223,7 +223,7 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.SIGNING_KEY_ROTATED: _plain("{who} made a new key to sign with; hosts learn of it at their next poll."),
     Tag.HOST_KEY_WISHED: _plain("{who} wants the host {whom} to take a new key."),
     Tag.HOST_KEY_ISSUED: _plain("The host {whom} was given a new key; the old one works until the new one is used."),
-    Tag.HOST_KEY_REPLACED: _plain("The host {whom} uses its new key; the old one opens nothing any more."),
+    Tag.HOST_KEY_REPLACED: _plain("The host {whom} uses its new key; the old one works for a minute more."),
     Tag.HOST_INSTANCE_REFUSED: _plain("A second process used the key of the host {whom}, and was refused."),
     Tag.AGENT_HOST_CHANGED: _changed("a host's use by the agent"),
     Tag.AGENT_HOST_DELETED: _plain("{who} took the host {host} from the agent {whom}."),

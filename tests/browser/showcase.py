@@ -53,7 +53,7 @@ class Showcase:
     """The rows. `heartbeat` keeps the host alive while pages are looked at."""
 
     def __init__(self) -> None:
-        self.admin = _superuser("admin")
+        self.admin = superuser("admin")
         self.host, _key = host_enrol(code=enrolment_issue(name="build-7", actor=user_party(self.admin)), facts=FACTS)
         enrolment_issue(name="staging-2", actor=user_party(self.admin))
         self.heartbeat()
@@ -127,7 +127,7 @@ def page_of(session_id: UUID) -> str:
     return f"/admin/shellagent/shellsession/{session_id}/change/"
 
 
-def _superuser(name: str) -> User:
+def superuser(name: str) -> User:
     """Make one who can log in at a server whose password hashers are the product's, not the tests'."""
     encoded = PBKDF2PasswordHasher().encode(PASSWORD, "salt-of-a-test", iterations=10_000)
     return User.objects.create(username=name, password=encoded, is_staff=True, is_superuser=True)
