@@ -21,6 +21,8 @@ def sentence(body: Body) -> str:
 def detail(body: Body) -> str:
     """Return the words of a person or a host that come with an event, or an empty text."""
     data = body["data"]
+    if "duration_us" in data:
+        return ""  # A result's reason is a word of the protocol, and the sentence tells it.
     return str(data.get("reason") or data.get("why") or data.get("detail") or "")
 
 
@@ -28,7 +30,8 @@ def origin(body: Body) -> str:
     """Return from where it came, or an empty text."""
     found = body.get("origin")
     if not found:
-        return ""
+        address = body["data"].get("address")
+        return f"from {address}" if address else ""
     return f"from {found['address'] or 'an unknown address'}" + (
         f", {found['user_agent']}" if found["user_agent"] else ""
     )
@@ -89,9 +92,10 @@ def _queued(body: Body) -> str:
     if "request_commitment" in data:
         return f"{_asked(body)} Governance allowed it, and it waits for the host.{_rules(body)}"
     if body["actor"]["type"] == "user":
-        return (
-            f"{_who(body)} approved it, and it waits for the host. Governance said {data.get('outcome')}.{_rules(body)}"
+        said = (
+            "governance allows it by itself now" if data.get("outcome") == "allow" else "governance still asks a person"
         )
+        return f"{_who(body)} approved it, and it waits for the host. Decided again for that, {said}."
     return f"{_who(body)} put it back into the queue: it was taken and never started."
 
 
@@ -246,7 +250,7 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.GROUP_DELETED: _plain("{who} removed the group {whom}."),
     Tag.GROUP_PERMISSIONS_CHANGED: _given,
     Tag.TRAIL_READ: _read,
-    Tag.TRAIL_REPLAYED: _plain("{who} read the story of the session {whom} and what it printed."),
+    Tag.TRAIL_REPLAYED: _plain("{who} read the story of a session of {whom}, and what it printed."),
     Tag.ERASURE_REQUESTED: _plain("{who} asked to erase what is stored of it ({part}); a second person has to agree."),
     Tag.ERASURE_REFUSED: _plain("{who} decided against the erasure; everything stays."),
     Tag.ERASURE_DONE: _plain("{who} confirmed the erasure ({part}); the bytes are gone, their commitments stay."),

@@ -67,7 +67,10 @@ def story_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "has_more_lines": len(events) > LINES_MAX,
         "steps": plan_steps(request.plan) if request else [],
         "request_stored": request,
-        "explanations": [item.get("explanation", "") for item in decisions_of([session]).get(session.pk, [])],
+        # Taken again, a decision mostly says the same.
+        "explanations": list(
+            dict.fromkeys(item.get("explanation", "") for item in decisions_of([session]).get(session.pk, []))
+        ),
         "frames": frames,
         "length_ms": frames[-1].at_ms if frames else 0,
         **erasing_context(session, reader),

@@ -34,7 +34,10 @@ GENERATED = frozenset(
     f"docs/{name}"
     for name in (
         "benchmarks.md",
-        *(f"images/{shot}.png" for shot in ("index", "approval-queue", "session", "agent", "host", "matrix")),
+        *(
+            f"images/{shot}.png"
+            for shot in ("index", "approval-queue", "session", "agent", "host", "matrix", "story", "trail")
+        ),
     )
 )
 PRODUCT = ("atomsite", "audit", "governance", "shellagent")
