@@ -18,6 +18,9 @@ from shellagent.host.state import Enrolment, StateFolder
 from shellagent.protocol import ExecutionReport, OutputSegment, PathGrant, Reason, RunOutcome
 from tests.host.server import HOST_ID, KEY, assignment
 
+#: A daemon is an orphan with a session of its own, and without the environment that it was given.
+STARTS = pytest.mark.parametrize("start", ["{} &", "(setsid env -i setsid {} &);"], ids=["children", "daemons"])
+
 Perform = Callable[..., ExecutionReport]
 
 
@@ -41,16 +44,20 @@ def test_a_file_that_grows_too_large(perform: Perform, tmp_path: Path) -> None:
     assert (tmp_path / "own-tmp/big").stat().st_size == MEBIBYTE
 
 
-def test_memory_of_the_whole_tree(perform: Perform) -> None:
+@STARTS
+def test_memory_of_the_whole_tree(perform: Perform, start: str) -> None:
     eat = "python3 -I -S -c 'import time; x = bytearray(120 << 20); time.sleep(60)'"
-    report = perform(Limits(memory_bytes=200 * MEBIBYTE), "/bin/sh", "-c", f"{eat} & {eat} & wait")
+    report = perform(
+        Limits(memory_bytes=200 * MEBIBYTE), "/bin/sh", "-c", f"{start.format(eat)} {start.format(eat)} sleep 60"
+    )
     assert (report.outcome, report.reason) == (RunOutcome.ABORTED, Reason.MEMORY_LIMIT)
     assert "MiB of memory" in report.detail
     assert report.left_behind == ()
 
 
-def test_a_bomb_of_processes(perform: Perform) -> None:
-    script = "i=0; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); done; wait"
+@STARTS
+def test_a_bomb_of_processes(perform: Perform, start: str) -> None:
+    script = f"i=0; while [ $i -lt 60 ]; do {start.format('sleep 60')} i=$((i+1)); done; sleep 60"
     report = perform(Limits(processes=40), "/bin/sh", "-c", script)
     assert (report.outcome, report.reason) == (RunOutcome.ABORTED, Reason.PROCESS_LIMIT)
     assert report.left_behind == ()
