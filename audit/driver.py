@@ -53,6 +53,21 @@ def run_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
         return int(raw_cursor.rowcount)
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Let the writes of this block travel together where the database is a server: one round trip for them all.
+
+    Nothing in the block may look at what a write returned, or read.
+    """
+    database = database_now()
+    if database.vendor != "postgresql" or _is_heard(database):
+        yield
+        return
+    raw = _raw(database)
+    with database.wrap_database_errors, raw.pipeline():
+        yield
+
+
 def _is_heard(database: BaseDatabaseWrapper) -> bool:
     return bool(database.execute_wrappers) or database.force_debug_cursor
 

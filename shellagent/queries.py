@@ -1,5 +1,6 @@
 """The reads of the hot path: what every request, claim, start and record asks. Each is compiled once."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -251,33 +252,31 @@ def session_of_agent(session_id: UUID, agent_id: int) -> ShellSession | None:
     return session if session.agent_id == agent_id else None
 
 
-_LEASES_DUE = Prepared(
+_NEEDS = Prepared(
     lambda host_id, ids, due_before: ShellSession.objects.filter(
+        models.Q(lease_expires_at__lt=due_before) | models.Q(cancel_requested_at__isnull=False),
         host_id=host_id,
         pk__in=ids,
         status__in=[Status.CLAIMED.value, Status.RUNNING.value],
-        lease_expires_at__lt=due_before,
-    ).values_list("pk"),
+    ).values_list("pk", "status", "lease_expires_at", "cancel_requested_at", "cancel_reason"),
     int,
     list,
     datetime,
 )
 
 
-def leases_due(host_id: int, ids: list[UUID], due_before: datetime) -> list[UUID]:
-    """Return those of a host's sessions whose lease ends before a time."""
-    return [row[0] for row in _LEASES_DUE.rows(host_id, ids, due_before)]
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What sessions at a host need: `due` a new lease, `cancels` to be stopped, each with why."""
+
+    due: tuple[UUID, ...] = ()
+    cancels: tuple[tuple[UUID, str], ...] = ()
 
 
-_CANCELS = Prepared(
-    lambda host_id, ids: ShellSession.objects.filter(
-        host_id=host_id, pk__in=ids, status=Status.RUNNING, cancel_requested_at__isnull=False
-    ).values_list("pk", "cancel_reason"),
-    int,
-    list,
-)
-
-
-def cancels_of(host_id: int, ids: list[UUID]) -> list[tuple[UUID, str]]:
-    """Return which of a host's running sessions are to be stopped, and why."""
-    return [(row[0], row[1]) for row in _CANCELS.rows(host_id, ids)]
+def needs_of(host_id: int, ids: list[UUID], due_before: datetime) -> Needs:
+    """Return what these sessions of a host need; a lease is due where it ends before that time."""
+    rows = _NEEDS.rows(host_id, ids, due_before)
+    return Needs(
+        tuple(pk for pk, _status, lease, *_rest in rows if lease is not None and lease < due_before),
+        tuple((pk, why) for pk, status, _lease, asked, why in rows if asked is not None and status == Status.RUNNING),
+    )

@@ -132,7 +132,7 @@ class _Probe:
         return took
 
     def _ask(self) -> UUID:
-        from shellagent.services.asking import Ask, session_request  # noqa: PLC0415
+        from shellagent.services import Ask, session_request  # noqa: PLC0415
 
         session, _is_replay = session_request(ask=Ask(command="/bin/true"), asker=self.asker)
         if session.status != "queued":

@@ -1,7 +1,7 @@
 """Every operation on sessions and hosts. The API, the admin, the tasks and the commands call these and nothing else."""
 
 from shellagent.services.approving import may_approve, session_approve, session_reject
-from shellagent.services.asking import Ask, Asker, Idempotency, Kept, session_request, sessions_request
+from shellagent.services.asking import Asker, Idempotency, Kept, session_request, sessions_request
 from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.dry_running import dry_run
 from shellagent.services.erasing import erasure_decide, erasure_request, may_erase, payloads_retire
@@ -15,6 +15,7 @@ from shellagent.services.hosts import (
     host_set_enabled,
 )
 from shellagent.services.polling import host_poll
+from shellagent.services.reading import Ask
 from shellagent.services.recording import Ended, just_ended, output_append, output_of, sessions_record
 from shellagent.services.starting import sessions_start
 from shellagent.services.tidying import (

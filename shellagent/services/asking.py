@@ -3,9 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import PurePosixPath
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -18,16 +17,11 @@ from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Event, Party, Payload, record, store
 from governance.authentication import AgentCaller
-from governance.errors import ConflictError, InvalidError, NotFoundError, ProblemError, SuspendedError
+from governance.errors import ConflictError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
-from governance.policy.environment import refused_env_names
-from governance.policy.parse import CommandSyntaxError, parse_argv, parse_text
-from governance.policy.plan import Plan
-from governance.policy.secret_shapes import find_secret
 from governance.policy.types import Decision, Outcome
 from shellagent import limits, models, queries, wake
 from shellagent.errors import (
-    CommandRejectedError,
     ForbiddenContentError,
     HostRequiredError,
     IdempotencyConflictError,
@@ -47,23 +41,9 @@ from shellagent.services.deciding import (
 from shellagent.services.granting import warrant_of
 from shellagent.services.looking import looks_wish
 from shellagent.services.moving import session_about, session_party
+from shellagent.services.reading import Ask, request_read
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is asked for. Exactly one of `command` and `argv`; `host` is an id or a name, empty for the default."""
-
-    command: str | None = None
-    argv: tuple[str, ...] | None = None
-    working_directory: str = ""
-    timeout_seconds: int = limits.TIMEOUT_DEFAULT_SECONDS
-    host: str = ""
-    reason: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
-    #: Names of secrets; the host knows their values, and gives them as variables of these names.
-    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +215,19 @@ def _keep(prepared: Sequence[_Prepared]) -> None:
     """Write decided requests in the caller's transaction, and wake the hosts that have something to do."""
     if not prepared:
         return
-    insert([item.session for item in prepared])
-    insert([item.row for item in prepared])
     now = prepared[0].session.created_at
-    store([payload for item in prepared for payload in item.payloads], now)
-    for item in prepared:
-        engine_error_record(item.decision, item.session)
-        driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
-    record(*(item.event for item in prepared))
+    with driver.together():
+        insert([item.session for item in prepared])
+        insert([item.row for item in prepared])
+        store([payload for item in prepared for payload in item.payloads], now)
+        for item in prepared:
+            engine_error_record(item.decision, item.session)
+            driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
+        record(*(item.event for item in prepared))
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
-    asked = (item for item in prepared if item.session.status == Status.PENDING and item.decision.scripts)
-    looks_wish(item.session.host_id for item in asked)
+    pending = (item for item in prepared if item.session.status == Status.PENDING)
+    looks_wish(item.session.host_id for item in pending if item.decision.scripts)
     if hosts:
         wake.ring_on_commit(*map(wake.host_channel, sorted(hosts)))
 
@@ -275,50 +256,6 @@ def _replay(asker: Asker, idempotency: Idempotency) -> ShellSession | None:
     if session_expire(known.session_id):
         known.session.refresh_from_db()
     return known.session
-
-
-def request_read(ask: Ask) -> StoredRequest:
-    """Read what was sent into a plan. Raises InvalidError, CommandRejectedError or ForbiddenContentError."""
-    if (ask.command is None) == (ask.argv is None):
-        raise InvalidError("Send either `command` (text) or `argv` (a list), and not both.")
-    for where, text in (("reason", ask.reason), *((f"env.{name}", value) for name, value in ask.env.items())):
-        _refuse_secret(where, text)
-    plan = _plan_read(ask)
-    # Also what is in a comment, and what only words side by side have the shape of.
-    _refuse_secret("command", ask.command or " ".join(ask.argv or ()))
-    if ask.working_directory and not PurePosixPath(ask.working_directory).is_absolute():
-        raise InvalidError(
-            f"`working_directory` must be absolute, like /tmp; {ask.working_directory!r} is not.",
-            field="working_directory",
-        )
-    if refused := refused_env_names(ask.env):
-        raise ForbiddenContentError(
-            "environment", f"These environment names may not be set: {', '.join(refused)}.", field="env"
-        )
-    if doubled := [name for name in ask.secrets if name in ask.env or ask.secrets.count(name) > 1]:
-        raise InvalidError(
-            f"{doubled[0]!r} is asked for twice: as a secret, and as another or in `env`.", field="secrets"
-        )
-    return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason, ask.secrets)
-
-
-def _refuse_secret(where: str, text: str) -> None:
-    if shape := find_secret(text):
-        detail = f"`{where}` holds what looks like a secret ({shape}). Do not send secrets: they would be stored."
-        raise ForbiddenContentError("secret", detail, field=where)
-
-
-def _plan_read(ask: Ask) -> Plan:
-    try:
-        return parse_text(ask.command) if ask.command is not None else parse_argv(ask.argv or ())
-    except CommandSyntaxError as error:
-        if error.construct == "secret":
-            detail = f"{error.message}. {error.hint}"
-            raise ForbiddenContentError("secret", detail, field="command", column=error.column) from error
-        _refuse_secret("command", ask.command or " ".join(ask.argv or ()))
-        raise CommandRejectedError(
-            str(error.message), column=error.column, construct=error.construct, hint=error.hint
-        ) from error
 
 
 def link_choose(wanted: str, agent_id: int) -> AgentHost:

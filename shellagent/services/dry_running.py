@@ -6,8 +6,9 @@ from governance.models import Agent
 from governance.policy.types import Decision, Maturity
 from shellagent.errors import NoHostError
 from shellagent.models import AgentHost, Host
-from shellagent.services.asking import Ask, link_choose, request_read
+from shellagent.services.asking import link_choose
 from shellagent.services.deciding import Circumstances
+from shellagent.services.reading import Ask, request_read
 
 
 def dry_run(*, agent: Agent, ask: Ask, maturity: Maturity | None = None) -> Decision:

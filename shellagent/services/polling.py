@@ -77,7 +77,7 @@ class HostPoll:
 
     def _answer(self, *, is_first_look: bool) -> PollAnswer | None:
         host, request = self.host, self.request
-        cancel = _cancels(host, request)
+        cancel = _attend(host, request)
         may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
         claim = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else Claim()
         look = looks_take(host) if host.has_looks else ()
@@ -127,8 +127,6 @@ def _arrived(host: Host, request: PollRequest) -> None:
     _seen(host, changed)
     if request.looked:
         scripts_record(host=host, looked=request.looked)
-    if request.running:
-        _renew(host, request.running, now)
 
 
 def _seen(host: Host, changed: Iterable[str] = ()) -> None:
@@ -141,15 +139,17 @@ def _seen(host: Host, changed: Iterable[str] = ()) -> None:
             host.save(update_fields=[*changed, "last_seen_at", "spool", "clock_skew_ms"])
 
 
-def _renew(host: Host, running: tuple[str, ...], now: datetime) -> None:
-    """Renew the leases that are due. Most polls find none, and then write nothing."""
-    ids = protocol.session_ids(running)
+def _attend(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
+    """Renew the leases that are due, which mostly are none, and return which of the sessions are to be stopped."""
+    if not request.running:
+        return ()
+    now = timezone.now()
     due_before = now + timedelta(seconds=limits.LEASE_RENEW_SECONDS)
-    if due := queries.leases_due(host.pk, ids, due_before):
-        with transaction.atomic(savepoint=False):
-            ShellSession.objects.filter(pk__in=due, host=host, status__in=[Status.CLAIMED, Status.RUNNING]).update(
-                lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS)
-            )
+    needs = queries.needs_of(host.pk, protocol.session_ids(request.running), due_before)
+    if needs.due:
+        running = ShellSession.objects.filter(pk__in=needs.due, host=host, status__in=[Status.CLAIMED, Status.RUNNING])
+        running.update(lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS))
+    return tuple(CancelOrder(str(session_id), why, limits.GRACE_SECONDS) for session_id, why in needs.cancels)
 
 
 def _is_alive(host: Host, now: datetime) -> bool:
@@ -163,13 +163,6 @@ def _server_is_up() -> None:
         ServerStart.objects.create(started_at=timezone.now())
         ServerStart.objects.filter(started_at__lt=timezone.now() - timedelta(days=1)).delete()
         _has_served = True
-
-
-def _cancels(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
-    if not request.running:
-        return ()
-    wanted = queries.cancels_of(host.pk, protocol.session_ids(request.running))
-    return tuple(CancelOrder(str(session_id), reason, limits.GRACE_SECONDS) for session_id, reason in wanted)
 
 
 def _facts(request: PollRequest) -> dict[str, object]:

@@ -124,9 +124,10 @@ class _Batch:
 
     def write(self) -> None:
         """Write all that was taken."""
-        insert(self.rows)
-        store(self.payloads, self.now)
         sessions_move_locked(self.moves, actor=host_party(self.host))
+        with driver.together():
+            insert(self.rows)
+            store(self.payloads, self.now)
         self._note_ended()
         for session_id, tag, data in self.notes:
             session_note(session_id, tag, actor=host_party(self.host), data=data)

@@ -47,3 +47,14 @@ def test_a_thing_is_read_once_in_a_block_and_each_time_outside() -> None:
     with driver.remembering():
         assert [driver.once("key", read), driver.once("key", read), driver.once("other", read)] == [1, 1, 2]
     assert [driver.once("key", read), driver.once("key", read)] == [3, 4]
+
+
+def test_writes_that_travel_together_are_all_there_and_an_error_is_djangos() -> None:
+    with driver.together():
+        driver.run_many(INSERT, ROWS[:2])
+        driver.run_many(INSERT, ROWS[2:])
+    assert driver.fetch("SELECT COUNT(*) FROM audit_auditpayload", ()) == [(3,)]
+    with pytest.raises(IntegrityError), transaction.atomic(), driver.together():  # noqa: PT012 - the block is the test
+        driver.run_many(INSERT, [("b" * 32, "stdout", 9, b"salt", b"x")])
+        driver.run_many(INSERT, ROWS)
+    assert driver.fetch("SELECT COUNT(*) FROM audit_auditpayload", ()) == [(3,)]
