@@ -211,15 +211,6 @@ class TestRecord:
         assert ExecutionRecord.objects.get(session=session).exit_codes == [0]
         assert tags(session) == ["queued", "claimed", "running", "succeeded", "record_conflict"]
 
-    def test_how_far_stopping_it_had_to_go_is_kept_told_and_audited(self, scene: Scene) -> None:
-        session = scene.running()
-        assert session_json(session)["rung"] is None
-        scene.record(report(session, protocol.RunOutcome.TIMED_OUT, rung=protocol.Rung.SWEEP))
-        assert ExecutionRecord.objects.get(session=session).rung == "sweep"
-        assert session_json(reread(session))["rung"] == "sweep"
-        event = AuditEvent.objects.get(tag=Tag.SESSION_TIMED_OUT)
-        assert json.loads(event.body)["data"]["rung"] == "sweep"
-
     def test_the_same_twice_in_one_call_is_kept_once(self, scene: Scene) -> None:
         session = scene.running()
         said = report(session)
