@@ -5,6 +5,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from bench.options import DEFAULT_POSTGRES
 
@@ -65,7 +66,8 @@ def parse(arguments: list[str] | None = None) -> Options:
         outage_seconds=4 if short else min(120, seconds / 4),
         cut_off_seconds=0 if short else min(200, seconds / 3),
         is_short=short,
-        postgres_url=found.postgres_url,
+        # The database that a test run is named after may not be there; this one is on every server.
+        postgres_url=urlunsplit(urlsplit(found.postgres_url)._replace(path="/postgres")),
         json=found.json,
         keep=found.keep,
     )
