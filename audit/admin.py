@@ -26,7 +26,7 @@ from audit.reading import reading_record
 from audit.tags import Tag
 
 #: Words have no index: they are looked for in the newest events only, of the time that is chosen.
-TEXT_WINDOW: Final = 50_000
+TEXT_WINDOW: Final = 20_000
 #: As many events of a party are shown, the newest of those where it acted and of those done to it.
 PARTY_WINDOW: Final = 5_000
 _PARTIES: Final = ("user", "group", "agent", "host", "session", "rule", "system")
