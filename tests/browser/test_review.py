@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -70,7 +71,7 @@ class Review(Showcase):
                 created_at=begun.started_at + timedelta(milliseconds=after_ms)
             )
             ends[stream] += len(text.encode())
-        totals = {stream: StreamTotal(size, "a" * 64, False) for stream, size in ends.items()}
+        totals: dict[str, Any] = {stream: StreamTotal(size, "a" * 64, False) for stream, size in ends.items()}
         result = report(begun, output=(), duration_us=6_204_000, protections=PROTECTIONS, **totals)
         sessions_record(host=host, request=protocol.RecordRequest(protocol.VERSION, INSTANCE, (result,)))
         return ShellSession.objects.get(pk=session.pk)
