@@ -64,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         drain_seconds=25 if short else 600,
         gap_seconds=1.2 if short else 5.0,
         outage_seconds=4 if short else min(120, seconds / 4),
-        cut_off_seconds=0 if short else min(200, seconds / 3),
+        cut_off_seconds=0 if short else min(260, seconds / 2.5),
         is_short=short,
         # The database that a test run is named after may not be there; this one is on every server.
         postgres_url=urlunsplit(urlsplit(found.postgres_url)._replace(path="/postgres")),
