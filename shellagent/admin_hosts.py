@@ -25,6 +25,7 @@ from governance.policy.types import Maturity
 from governance.services import user_party
 from shellagent import limits, local_process
 from shellagent.models import AgentHost, Host
+from shellagent.protections import missing
 from shellagent.protocol import Desired
 from shellagent.representation import host_is_online
 from shellagent.seen import host_counts
@@ -113,6 +114,7 @@ class HostAdmin(ShowOnlyAdmin[Host]):
             "host": host,
             "liveness": liveness(host),
             "counts": host_counts([host.pk])[host.pk],
+            "missing": missing(host.protections) if host.last_seen_at else (),
             "facts": sorted(host.facts.items()),
             "links": host.agents.select_related("agent"),
             "may_control": _may_control(request),

@@ -20,6 +20,7 @@ from shellagent.api.access import person, visible_sessions
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import ControlledHostSerializer, ControlSerializer, StatusSerializer
 from shellagent.models import Host, ShellSession
+from shellagent.protections import missing
 from shellagent.protocol import Desired
 from shellagent.representation import Json, host_is_online
 from shellagent.seen import HostCounts, host_counts
@@ -53,6 +54,7 @@ def _host_json(host: Host, counts: HostCounts) -> Json:
         "queued": counts.queued,
         "spool": host.spool,
         "protections": host.protections,
+        "protections_missing": list(missing(host.protections)) if host.last_seen_at else None,
         "another_instance_refused_at": host.instance_refused_at.isoformat() if host.instance_refused_at else None,
         "last_error": host.last_error or None,
         "last_error_at": host.last_error_at.isoformat() if host.last_error_at else None,

@@ -200,6 +200,11 @@ class HostSerializer(NamedSerializer):
     queued = serializers.IntegerField(help_text="Waiting for this host.")
     spool = serializers.IntegerField(help_text="Results that wait on the host to be acknowledged.")
     protections = serializers.ListField(child=serializers.CharField())
+    protections_missing = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="Those that a machine can have and this one does not; null before it was first heard of.",
+    )
     another_instance_refused_at = serializers.DateTimeField(
         allow_null=True, help_text="When a second live process with its key was last refused: it may be a copy."
     )

@@ -9,12 +9,14 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shellagent.host import console
 from shellagent.host.errors import (
     AlreadyRunningError,
     CallError,
     HostError,
     StateError,
     UnauthorisedError,
+    UpgradeRequiredError,
 )
 from shellagent.host.state import Enrolment, StateFolder, default_state_folder
 
@@ -32,6 +34,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 69
     INTERNAL = 70
     WAITING = 75
+    PROTOCOL = 76
     DENIED = 77
     TIMED_OUT = 124
     CANCELLED = 130
@@ -64,7 +67,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         "--state-dir",
         type=Path,
         metavar="DIR",
-        help="where key, journal and spool are; by default $ATOM_HOME/host, else var/host of this checkout where it "
+        help="where the key and the journal are; by default $ATOM_HOME/host, else var/host of this checkout where it "
         "exists, else $XDG_STATE_HOME/atom-local-agent",
     )
 
@@ -86,8 +89,17 @@ def server_url(options: argparse.Namespace, enrolment: Enrolment) -> str:
     return url.rstrip("/")
 
 
-def log_to_stderr(*, is_verbose: bool) -> None:
-    """Send the log to the standard error: what matters, or with `is_verbose` each request too."""
+def refuse_root(*, is_allowed: bool) -> None:
+    """Raise StateError for a service that is root's, unless that was said to be wished for."""
+    if os.geteuid() == 0 and not is_allowed:
+        raise StateError(
+            "As a service it refuses to be root. Make a user for it (docs/how-to/run-as-a-service.md), or give "
+            "--allow-root, best with `runlocalagent --run-as USER`, so that commands are not root's."
+        )
+
+
+def log_to_stderr(*, is_verbose: bool, is_json: bool = False) -> None:
+    """Send the log to the standard error: what matters, or with `is_verbose` each request too; lines or JSON."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if is_verbose else logging.WARNING,
@@ -96,6 +108,10 @@ def log_to_stderr(*, is_verbose: bool) -> None:
         force=True,
     )
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if is_json:
+        console.use_json()
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(console.JsonFormatter())
 
 
 def guarded(work: Callable[[], int], program: str) -> int:
@@ -109,11 +125,11 @@ def guarded(work: Callable[[], int], program: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except HostError as error:
-        sys.stderr.write(f"{program}: {error}\n")
+        console.complain(program, str(error))
         return exit_code(error)
     except Exception as error:
         logging.getLogger(__name__).debug("internal error", exc_info=True)
-        sys.stderr.write(f"{program}: internal error: {type(error).__name__}: {error}\n")
+        console.complain(program, f"internal error: {type(error).__name__}: {error}")
         return Exit.INTERNAL
 
 
@@ -123,6 +139,8 @@ def exit_code(error: HostError) -> Exit:
         return Exit.UNAUTHORISED
     if isinstance(error, AlreadyRunningError):
         return Exit.ANOTHER_INSTANCE
+    if isinstance(error, UpgradeRequiredError):
+        return Exit.PROTOCOL
     if isinstance(error, CallError):
         return Exit.UNAVAILABLE
     return Exit.USAGE

@@ -1,5 +1,6 @@
 """The local agent as a process in the background: who it is, started and stopped by pid and create time."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -31,16 +32,38 @@ class Known:
     url: str
     #: The file of its ceiling, empty where it has none.
     ceiling: str = ""
+    #: The options that it was started with, for a restart.
+    arguments: tuple[str, ...] = ()
+    #: Whether a service manager started it, which then is the one to stop and start it.
+    is_service: bool = False
 
     def is_alive(self) -> bool:
         """Return whether this very process still runs."""
         return _matches(self.pid, self.create_time)
 
 
-def note_own_process(state: StateFolder, url: str, ceiling: str = "") -> None:
-    """Write the PID file for this process, which holds the state folder."""
+def kept_arguments(known: Known) -> list[str]:
+    """Return the options of a process that count for one in its place: not those that `start` gives itself."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--state-dir", "--backend-url", "--host", "--port"):
+        parser.add_argument(name)
+    parser.add_argument("--once", action="store_true")
+    return parser.parse_known_args(list(known.arguments))[1]
+
+
+def note_own_process(
+    state: StateFolder, url: str, ceiling: str = "", arguments: Sequence[str] = (), *, is_service: bool = False
+) -> None:
+    """Write the PID file for this process, which holds the state folder. `arguments` are what a restart gives again."""
     began = psutil.Process().create_time()
-    content = {"pid": os.getpid(), "create_time": began, "url": url, "ceiling": ceiling}
+    content = {
+        "pid": os.getpid(),
+        "create_time": began,
+        "url": url,
+        "ceiling": ceiling,
+        "arguments": list(arguments),
+        "is_service": is_service,
+    }
     write_durably(state.pid_file, json.dumps(content).encode())
 
 
@@ -53,7 +76,14 @@ def find(state: StateFolder) -> Known | None:
     """Return the running local agent of a state folder, or None. A stale or damaged PID file counts as none."""
     try:
         data = json.loads(state.pid_file.read_text())
-        known = Known(int(data["pid"]), float(data["create_time"]), str(data["url"]), str(data.get("ceiling", "")))
+        known = Known(
+            int(data["pid"]),
+            float(data["create_time"]),
+            str(data["url"]),
+            str(data.get("ceiling", "")),
+            tuple(map(str, data.get("arguments", ()))),
+            data.get("is_service") is True,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return known if known.is_alive() else None

@@ -218,7 +218,7 @@ def failure(answer: Answer, *, where: str) -> CallError:
     if answer.status in (401, 403):
         return UnauthorisedError(sentence)
     if answer.status == 426:
-        return UpgradeRequiredError(sentence)
+        return UpgradeRequiredError(f"{sentence} Install the server's version of the product on this machine.")
     if answer.status == 409:
         return ConflictError(sentence, status=409, problem=problem)
     if answer.status == 429 or answer.status >= 500:
@@ -255,9 +255,12 @@ def _retry_after(response: requests.Response) -> float:
 
 def _sentence(url: str, error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
-        return f"The certificate of {url} is not trusted. Give the URL whose name it carries, or install its authority."
+        return (
+            f"The certificate of {url} is not trusted. Give the URL whose name it carries; it must be signed by an "
+            "authority that certifi knows."
+        )
     if isinstance(error, requests.ConnectionError):
         return f"No server answers at {url}. Is it running, and is the URL right?"
     if isinstance(error, requests.Timeout):
         return f"{url} did not answer in time."
-    return f"The call to {url} failed: {error}"
+    return f"What {url} answers is not the protocol: {error}. Is the URL right?"

@@ -1,22 +1,85 @@
-"""What the local agent prints: lines with the time, and nothing of a command's that could act on a terminal."""
+"""What the local agent prints: lines with the time, and nothing of a command's that could act on a terminal.
 
+On a terminal the last line is a live one that says what it does now. With `use_json` every line is a JSON object.
+"""
+
+import json
+import logging
 import re
 import sys
-import time
+import threading
+from datetime import UTC, datetime
 from typing import Final
 
 from shellagent.protocol import ExecutionReport, Rung
 
 MOST_SHOWN: Final = 200
+#: To the line's beginning, and what stands there away.
+_CLEAR: Final = "\r\x1b[K"
 #: Sequences that act on a terminal: CSI, OSC and the like, and then any control character but tab and newline.
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x1b\\|\x07|\Z)|[ -/]*[0-~])", re.DOTALL)
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+class _Output:
+    """The standard error, one line at a time, whichever thread speaks."""
+
+    def __init__(self) -> None:
+        self.is_json = False
+        self._lock = threading.Lock()
+        self._live = ""
+
+    def line(self, text: str) -> None:
+        with self._lock:
+            # The live line makes room, and stands below again.
+            sys.stderr.write(f"{_CLEAR}{text}\n{self._live}" if self._live else f"{text}\n")
+            sys.stderr.flush()
+
+    def live(self, text: str) -> None:
+        with self._lock:
+            if text == self._live or self.is_json or not sys.stderr.isatty():
+                return
+            sys.stderr.write(_CLEAR + text)
+            sys.stderr.flush()
+            self._live = text
+
+
+_output: Final = _Output()
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _json_line(record.levelname.lower(), super().format(record))
+
+
+def use_json() -> None:
+    """Print JSON objects from now on: `time` (ISO 8601, UTC), `level` and `message`."""
+    _output.is_json = True
+
+
 def say(message: str) -> None:
     """Print one line with the time to the standard error."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {message}\n")
-    sys.stderr.flush()
+    if _output.is_json:
+        level = "warning" if message.startswith("WARNING: ") else "info"
+        _output.line(_json_line(level, message.removeprefix("WARNING: ")))
+    else:
+        _output.line(f"{datetime.now().astimezone():%H:%M:%S} {message}")
+
+
+def complain(program: str, message: str) -> None:
+    """Print the error with which a program ends."""
+    _output.line(_json_line("error", message) if _output.is_json else f"{program}: {message}")
+
+
+def show(text: str) -> None:
+    """Show what is done now on the live line; an empty text takes it away. Only on a terminal."""
+    _output.live(text)
+
+
+def _json_line(level: str, message: str) -> str:
+    return json.dumps({"time": datetime.now(UTC).isoformat(), "level": level, "message": message})
 
 
 def shown_command(text: str) -> str:

@@ -18,7 +18,8 @@ from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.environment import find_program
 from shellagent.host.errors import RefusedError
 from shellagent.host.reach import shown
-from shellagent.host.sandbox import FILE_PROTECTION, OBLIGATION_DAEMON, OBLIGATION_NETWORK
+from shellagent.host.sandbox import OBLIGATION_DAEMON, OBLIGATION_NETWORK
+from shellagent.protections import FILE_PROTECTION
 from shellagent.protocol import Assignment, Reason
 
 _ANYWHERE: Final = (DirectoryRule("/", Access.WRITE, Maturity.STUDENT),)

@@ -11,8 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from shellagent import protocol
-from shellagent.host import background, ceiling, executing, facts, journal
-from shellagent.host.arguments import Exit, Parser, add_server, guarded, log_to_stderr, server_url, state_folder
+from shellagent.host import background, ceiling, doctor, executing, facts, journal, service
+from shellagent.host.arguments import (
+    Exit,
+    Parser,
+    add_server,
+    guarded,
+    log_to_stderr,
+    refuse_root,
+    server_url,
+    state_folder,
+)
 from shellagent.host.client import Client
 from shellagent.host.console import without_escapes
 from shellagent.host.credential import renew
@@ -66,16 +75,32 @@ def parser() -> Parser:
     enrol.add_argument("--code-file", type=Path, metavar="FILE", help="an owner-only file with the code")
     enrol.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
     start = action("start", _start, "Start the local agent in the background.")
-    start.add_argument("--concurrency", metavar="N", help="sessions at once")
-    start.add_argument("--ceiling", metavar="FILE", help="what may run here at most; ceiling.toml in the state folder")
-    start.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    _add_start(start)
     action("rotate-key", _rotate_key, "Replace this host's key. What runs goes on, and takes up the new one by itself.")
     action("status", _status, "Say whether it runs, what it last said, and what the server says of it.")
     stop = action("stop", _stop, "Stop it: what runs is waited for.")
-    stop.add_argument("--timeout", type=float, default=STOP_SECONDS, metavar="SECONDS", help="how long to wait; 60")
+    _add_timeout(stop)
+    restart = action("restart", _restart, "Stop it, waiting for what runs, and start it as it was.")
+    _add_start(restart)
+    _add_timeout(restart)
+    look = action("doctor", doctor.doctor, "Check what could keep this machine from being a host.", doctor.EXAMPLES)
+    look.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    text = "Write a systemd unit for the local agent. Another one is only replaced if you say so."
+    service.add_options(action("install-service", service.install, text, service.EXAMPLES))
     execute = action("execute", executing.execute, "Ask for a command, wait, and exit as it did.", EXECUTE_EXAMPLES)
     _add_execute(execute)
     return made
+
+
+def _add_start(parser: Parser) -> None:
+    parser.add_argument("--concurrency", metavar="N", help="sessions at once")
+    parser.add_argument("--ceiling", metavar="FILE", help="what may run here at most; ceiling.toml in the state folder")
+    parser.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
+    parser.add_argument("--allow-root", action="store_true", help="let it be root's; without it, root is refused")
+
+
+def _add_timeout(parser: Parser) -> None:
+    parser.add_argument("--timeout", type=float, default=STOP_SECONDS, metavar="SECONDS", help="how long to wait; 60")
 
 
 def _add_execute(execute: Parser) -> None:
@@ -161,19 +186,47 @@ def _start(options: argparse.Namespace) -> int:
     known = background.find(state)
     is_new = known is None
     if known is None:
-        url = server_url(options, state.enrolment())
-        arguments = ["--backend-url", url]
-        for name in ("concurrency", "scratch", "ceiling"):
-            value = getattr(options, name)
-            if value is not None:
-                # It is started from another folder.
-                arguments += [f"--{name}", os.path.abspath(value) if name == "ceiling" else str(value)]
-        if options.verbose:
-            arguments.append("--verbose")
-        known = background.start(state, arguments)
+        refuse_root(is_allowed=options.allow_root)
+        known = background.start(state, _start_arguments(options, server_url(options, state.enrolment())))
     result = {"pid": known.pid, "url": known.url, "is_new": is_new, "log": str(state.log_file)}
     verb = "runs" if is_new else "already runs"
     _say(options, result, f"The local agent {verb} with pid {known.pid}; its log is {state.log_file}.")
+    return Exit.OK
+
+
+def _start_arguments(options: argparse.Namespace, url: str) -> list[str]:
+    arguments = ["--backend-url", url]
+    for name in ("concurrency", "scratch", "ceiling"):
+        value = getattr(options, name)
+        if value is not None:
+            # It is started from another folder.
+            arguments += [f"--{name}", str(value) if name == "concurrency" else os.path.abspath(value)]
+    arguments += [f"--{name.replace('_', '-')}" for name in ("allow_root", "verbose") if getattr(options, name)]
+    return arguments
+
+
+def _restart(options: argparse.Namespace) -> int:
+    state = state_folder(options)
+    known = background.find(state)
+    refuse_root(is_allowed=options.allow_root)
+    if known is not None and known.is_service:
+        raise StateError(f"Process {known.pid} belongs to a service. Restart that: `systemctl restart` and its name.")
+    is_elsewhere = options.backend_url or options.host or options.port
+    url = known.url if known is not None and not is_elsewhere else server_url(options, state.enrolment())
+    # What is given now comes last, so that it counts.
+    arguments = [*(background.kept_arguments(known) if known is not None else ()), *_start_arguments(options, url)]
+    if known is not None and not background.stop(known, timeout_seconds=options.timeout):
+        kept = {"was_running": True, "is_running": True, "pid": known.pid}
+        _say(options, kept, f"Process {known.pid} still waits for what runs. Nothing was started; ask again later.")
+        return Exit.WAITING
+    started = background.start(state, arguments)
+    result: dict[str, Any] = {
+        "was_running": known is not None,
+        "pid": started.pid,
+        "url": started.url,
+        "log": str(state.log_file),
+    }
+    _say(options, result, f"The local agent runs with pid {started.pid}; its log is {state.log_file}.")
     return Exit.OK
 
 

@@ -12,7 +12,7 @@ from shellagent import protocol
 from shellagent.host import scripts
 from shellagent.host.client import Client
 from shellagent.host.credential import renew
-from shellagent.host.errors import HostError, UnavailableError
+from shellagent.host.errors import HostError, UnavailableError, UpgradeRequiredError
 from shellagent.host.sessions import Sessions
 from shellagent.host.state import StateFolder
 from shellagent.host.trouble import Trouble
@@ -145,7 +145,10 @@ class Loop:
         try:
             answer = client.poll(request)
             if answer.v != protocol.VERSION:
-                raise UnavailableError(f"The server speaks version {answer.v} of the protocol.")
+                raise UpgradeRequiredError(
+                    f"The server speaks version {answer.v} of the protocol, and this local agent {protocol.VERSION}. "
+                    "Install the server's version of the product on this machine."
+                )
         except UnavailableError as error:
             self._looked.extend(looked)
             self._note_connection(is_connected=False, detail=str(error))

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from governance.policy.types import Facts
 from shellagent import protocol
 from shellagent.host import background, ceiling, console, facts, limits, tree
-from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, server_url, state_folder
+from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, refuse_root, server_url, state_folder
 from shellagent.host.capabilities import Account, find_account
 from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.client import Client, product_version
@@ -21,6 +20,7 @@ from shellagent.host.errors import AlreadyRunningError, StateError
 from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal
 from shellagent.host.loop import Loop
+from shellagent.host.notify import SOCKET_VARIABLE, Notifier
 from shellagent.host.process import Process
 from shellagent.host.runner import GRACE_SECONDS
 from shellagent.host.sandbox import Sandbox
@@ -48,13 +48,15 @@ EXAMPLES = """\
   manage.py runlocalagent --backend-url https://atom.example.com --concurrency 4
   ATOM_HOST_KEY=ath_... manage.py runlocalagent --state-dir /var/lib/atom --once
 
-exit codes: 0 clean, 3 the key is refused, 4 another instance runs, 5 stalled, 64 usage, 69 no server, 70 internal"""
+exit codes: 0 clean, 3 the key is refused, 4 another instance runs, 5 stalled, 64 usage, 69 no server, 70 internal,
+76 the server speaks another version of the protocol"""
 
 
 def main(arguments: Sequence[str], *, is_own_process: bool = False) -> int:
     """Run the command. `is_own_process` says that this process is there for nothing else."""
     options = parser().parse_args(arguments)
-    log_to_stderr(is_verbose=options.verbose)
+    options.given = tuple(arguments)
+    log_to_stderr(is_verbose=options.verbose, is_json=options.json_logs)
     if is_own_process:
         conceal_key(KEY_VARIABLE)
     return guarded(lambda: _run(options, is_own_process=is_own_process), PROGRAM)
@@ -87,6 +89,10 @@ def parser() -> Parser:
         help="what may run here at most, whatever the server decides; by default ceiling.toml in the state folder",
     )
     made.add_argument("--once", action="store_true", help="run what waits now, deliver the results, and end")
+    made.add_argument(
+        "--allow-root", action="store_true", help="let a service be root's; without it, one that root starts refuses"
+    )
+    made.add_argument("--json-logs", action="store_true", help="print each line as a JSON object")
     made.add_argument("--verbose", action="store_true", help="log each request")
     return made
 
@@ -99,6 +105,11 @@ def _concurrency(text: str) -> int:
 
 
 def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
+    # As systemd says whom it started: what a unit's own processes start is no service.
+    is_service = SOCKET_VARIABLE in os.environ or os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+    notifier = Notifier.of_environment()
+    if is_service:
+        refuse_root(is_allowed=options.allow_root)
     state = state_folder(options)
     state.create()
     _lock(state)
@@ -114,7 +125,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         if is_own_process:
             tree.hide_memory()
             limits.Limits().hold_from_birth()
-        background.note_own_process(state, url, limits_of_host.path)
+        background.note_own_process(state, url, limits_of_host.path, options.given, is_service=is_service)
         account = find_account(options.run_as) if options.run_as else None
         if account is not None:
             os.chown(scratch, account.uid, account.gid)
@@ -137,7 +148,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         lost = loop.sessions.recover()
         if lost:
             loop.say(f"{lost} sessions were running when the local agent last ended: reported as lost, not run again")
-        process = Process(loop)
+        process = Process(loop, notifier)
         return process.run_once() if options.once else process.run()
     finally:
         zygote.close()
@@ -254,22 +265,24 @@ def _ceiling_line(of_host: Ceiling) -> str:
 
 def _warn(loop: Loop, *, is_root: bool) -> None:
     sandbox = loop.sessions.settings.sandbox()
-    lines = [
+    warnings = [
+        "it runs commands of AI agents on this machine, with access to this machine's files.",
+        "agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
+    ]
+    if sandbox.missing:
+        missing = ", ".join(sandbox.missing)
+        warnings.insert(0, f"MISSING PROTECTIONS: {missing}. docs/reference/protections.md says what each needs.")
+    if is_root and sandbox.account is not None:
+        warnings.insert(0, f"it runs as root. Commands run as {sandbox.account.name}.")
+    elif is_root:
+        warnings.insert(0, "IT RUNS AS ROOT, AND SO DO THE COMMANDS. Use a user of its own, without rights.")
+    for warning in warnings:
+        loop.say(f"WARNING: {warning}")
+    for line in (
         f"Atom Local Agent {loop.version}, protocol {protocol.VERSION}: {loop.facts.hostname} for {loop.client.url}",
-        "WARNING: it runs commands of AI agents on this machine, with access to this machine's files.",
-        "WARNING: agents of maturity AUTONOMOUS run without a person's approval, within the rules.",
         "All of it is audited on the server.",
         f"protections: {', '.join(sandbox.protections) or 'NONE. No sandbox works on this machine'}",
         _ceiling_line(loop.sessions.holding.ceiling),
         f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.facts.scratch}",
-    ]
-    if sandbox.missing:
-        missing = ", ".join(sandbox.missing)
-        lines.insert(5, f"WARNING: MISSING PROTECTIONS: {missing}. docs/reference/protections.md says what each needs.")
-    if is_root and sandbox.account is not None:
-        lines.insert(1, f"WARNING: it runs as root. Commands run as {sandbox.account.name}.")
-    elif is_root:
-        lines.insert(1, "WARNING: IT RUNS AS ROOT, AND SO DO THE COMMANDS. Use a user of its own, without rights.")
-    for line in lines:
+    ):
         loop.say(line)
-    sys.stderr.flush()

@@ -25,6 +25,7 @@ from shellagent.host import probe, seccomp
 from shellagent.host.capabilities import Account, drop_capabilities
 from shellagent.host.errors import RefusedError
 from shellagent.host.grants import WRITE, Mark, Rule, base_rules, granted_rules, real_paths, rules_for
+from shellagent.protections import FILE_PROTECTION, missing
 from shellagent.protocol import PathGrant, Reason
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,7 @@ OBLIGATION_DAEMON: Final = "daemon"
 _IS_LINUX: Final = sys.platform.startswith("linux")
 KEPT_RULESETS: Final = 64
 SYSTEM_SECONDS: Final = 1.0
-FILE_PROTECTION: Final = "landlock-fs"
 FILTER_PROTECTION: Final = "seccomp"
-#: All that a machine can have, in the order in which people read it.
-PROTECTIONS: Final = (*probe.WITHOUT_FILTER, *probe.WITH_FILTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +128,7 @@ class Sandbox:
     @property
     def missing(self) -> tuple[str, ...]:
         """Return the protections that this machine does not have, or that did not hold."""
-        found = {FILE_PROTECTION if name.startswith(FILE_PROTECTION) else name for name in self.protections}
-        return tuple(name for name in PROTECTIONS if name not in found)
+        return missing(self.protections)
 
     def confinement(
         self,

@@ -115,6 +115,20 @@ class StateFolder:
             raise AlreadyRunningError(f"Another local agent already holds the state folder {self.path}.") from None
         self._lock = descriptor
 
+    def is_held(self) -> bool:
+        """Return whether a process holds the folder, without changing anything. Raises OSError."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def unlock(self) -> None:
         """Let the folder go."""
         if self._lock >= 0:

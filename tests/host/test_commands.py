@@ -180,12 +180,12 @@ def test_start_status_stop(enrolled: StateFolder, command: Command) -> None:
         return shown
 
     assert status()["is_running"] is False
-    done = command("localagent", "start", "--json")
+    done = command("localagent", "start", "--allow-root", "--json")
     assert done.returncode == 0, done.stderr
     started = json.loads(done.stdout)
     try:
         assert started["is_new"] is True
-        again = json.loads(command("localagent", "start", "--json").stdout)
+        again = json.loads(command("localagent", "start", "--allow-root", "--json").stdout)
         assert (again["pid"], again["is_new"]) == (started["pid"], False)
         shown = status()
         assert (shown["pid"], shown["server"]) == (started["pid"], "answers and knows this host")
@@ -202,7 +202,7 @@ def test_start_status_stop(enrolled: StateFolder, command: Command) -> None:
 
 
 def test_start_says_why_it_could_not(command: Command, tmp_path: Path) -> None:
-    done = command("localagent", "start", "--state-dir", str(tmp_path / "empty"))
+    done = command("localagent", "start", "--allow-root", "--state-dir", str(tmp_path / "empty"))
     assert done.returncode == 64
     assert "localagent enroll" in done.stderr
 
