@@ -24,8 +24,10 @@ from faults.weather import Weather
 MOST_OPEN = 150
 #: More than a lease, and than the time that leases get after the server's start.
 LEASE_STEP_SECONDS = 70
-SHORT_STEP_AFTER_SECONDS = 8.0
-SHORT_STEPS = 2
+#: The short form begins to step after this long, and steps until a silent host's sessions are lost.
+SHORT_STEP_AFTER_SECONDS = 9.0
+SHORT_STEP_EVERY_SECONDS = 2.5
+SHORT_STEPS = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -147,16 +149,21 @@ class _Run:
             if self.clients.is_done and (until_asked or (until_done and not count)):
                 return
             (self.clients.may_ask.set if count < MOST_OPEN else self.clients.may_ask.clear)()
-            if until_done and self.options.is_short and waited > SHORT_STEP_AFTER_SECONDS * (steps + 1):
+            if (
+                until_done
+                and self.options.is_short
+                and waited > SHORT_STEP_AFTER_SECONDS + steps * SHORT_STEP_EVERY_SECONDS
+            ):
                 steps += 1
                 self._outlast_leases(steps)
             time.sleep(min(1.0 if self.options.is_short else 5.0, seconds - waited))
 
     def _outlast_leases(self, steps: int) -> None:
-        """In place of waiting for a minute, put the server's clock on, so that leases of dead claims are over."""
+        """In place of waiting for minutes, put the server's clock on, so that leases of hosts that died are over."""
         if steps <= SHORT_STEPS:
             clock = self.stack.clocks["server"]
             clock.step(clock.offset + LEASE_STEP_SECONDS)
+            self.stack.ask(ask="tidy")
 
     def _progress(self, counts: Mapping[str, int], count: int) -> None:
         seconds = time.monotonic() - self._began

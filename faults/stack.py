@@ -269,7 +269,7 @@ class Stack:
     def _open_inside(self) -> None:
         self._inside = subprocess.Popen(
             [sys.executable, "-m", "faults.inside"],
-            env=environment(self._env),
+            env=environment({**self._env, **self.clocks["server"].environment()}),
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
