@@ -12,6 +12,7 @@ from django.shortcuts import render
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from audit.key_files import KeyFileError
 from governance.errors import (
     ConflictError,
     ForbiddenError,
@@ -131,6 +132,9 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("the database is not available: %s", error)
         problem = UnavailableError()
+    elif isinstance(error, KeyFileError):
+        logger.error("the trail cannot be signed, so nothing is done: %s", error)
+        problem = UnavailableError("The server cannot sign its audit trail, so nothing was done. Its log says why.")
     elif isinstance(error, DataError):
         problem = InvalidError("A value is too long for the database, or out of its range.")
     return problem, dict(problem.headers) if problem else {}

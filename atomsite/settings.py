@@ -80,6 +80,9 @@ ATOM_METRICS_TOKEN = os.environ.get("ATOM_METRICS_TOKEN", "")
 #: The folder with the keys that sign starts: owner-only, the same content for every server process.
 ATOM_KEYS = os.environ.get("ATOM_KEYS") or str(HOME.path / "keys")
 
+#: Where checkpoints of the audit trail are published: file:/path, https://…, syslog:; `none` for nowhere.
+ATOM_AUDIT_ANCHORS = os.environ.get("ATOM_AUDIT_ANCHORS") or f"file:{HOME.path / 'audit-anchors.txt'}"
+
 #: How many proxies stand in front; what they say of the caller is believed, and nothing else.
 ATOM_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0)
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")

@@ -55,5 +55,9 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = _Server(config=self.config)
+        # Imported here, because the models can be only once the application is loaded.
+        from audit.sealer import Sealer  # noqa: PLC0415
+
+        Sealer().start()
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)

@@ -98,6 +98,23 @@ def record(*events: Event) -> list[Receipt]:
     return [Receipt(str(row[0]), str(row[-2]), str(row[-1])) for row in signed]
 
 
+def receipt_of(session_id: UUID, *, is_newest: bool = False) -> Receipt | None:
+    """Return the receipt for a session's first event, its request, or for its newest; None where none is signed."""
+    for uid, digest, signature in _ends[is_newest].rows(session_id):
+        return Receipt(str(uid), digest, signature) if signature else None
+    return None
+
+
+def _end(order: str) -> Prepared:
+    def build(session_id: UUID) -> QuerySet[AuditEvent, Any]:
+        rows = AuditEvent.objects.filter(session_id=session_id).order_by(order)
+        return rows.values_list("uid", "hash", "signature")[:1]
+
+    return Prepared(build, UUID)
+
+
+_ends = {False: _end("session_seq"), True: _end("-session_seq")}
+
 _EVENT_COLUMNS = (
     "uid",
     "session_id",

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from audit.models import AuditPayload
-from audit.trail import payloads_of
+from audit.trail import Receipt, payloads_of, receipt_of
 from shellagent import limits, queries
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
 from shellagent.services import Ended, Kept
@@ -55,7 +55,7 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
 
 def kept_json(kept: Kept) -> Json:
     """Return a session that was just made as plain values, without asking the database again."""
-    return _session_json(kept.session, kept.stored, [], None, "text")
+    return with_receipt(_session_json(kept.session, kept.stored, [], None, "text"), kept.receipt)
 
 
 def ended_json(ended: Ended, kept: Kept) -> Json:
@@ -63,7 +63,8 @@ def ended_json(ended: Ended, kept: Kept) -> Json:
 
     For one that nobody was asked about.
     """
-    return _session_json(ended.session, {**kept.stored, **ended.output}, [ended.record], None, "text")
+    shown = _session_json(ended.session, {**kept.stored, **ended.output}, [ended.record], None, "text")
+    return with_receipt(shown, kept.receipt)
 
 
 def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_output: bool = True) -> list[Json]:
@@ -89,8 +90,16 @@ def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_
 
 
 def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
-    """Return one session as plain values."""
-    return sessions_json([session], encoding=encoding)[0]
+    """Return one session as plain values, with the receipt for its request."""
+    return with_receipt(sessions_json([session], encoding=encoding)[0], receipt_of(session.pk))
+
+
+def with_receipt(shown: Json, receipt: Receipt | None) -> Json:
+    """Put in what shows later that an event of this session was written."""
+    shown["receipt"] = None
+    if receipt is not None:
+        shown["receipt"] = {"uid": receipt.uid, "hash": receipt.hash, "signature": receipt.signature}
+    return shown
 
 
 def scripts_json(paths: Iterable[str], found: list[tuple[int, bytes]] | None) -> list[Json]:

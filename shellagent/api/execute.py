@@ -11,6 +11,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.trail import receipt_of
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
@@ -26,7 +27,7 @@ from shellagent.api.serializers import (
 )
 from shellagent.errors import DeniedError, NotAllowlistedError
 from shellagent.models import ShellSession
-from shellagent.representation import Json, session_json
+from shellagent.representation import Json, session_json, with_receipt
 from shellagent.schema import problems
 from shellagent.services import Ask, Idempotency, dry_run, session_approve, session_reject, session_request
 from shellagent.states import Status
@@ -116,7 +117,8 @@ class ApproveView(GenericAPIView[Any]):
             digest=values.get("digest", ""),
             address=address,
         )
-        return Response(session_json(session))
+        # The newest event is the one of this decision.
+        return Response(with_receipt(session_json(session), receipt_of(session.pk, is_newest=True)))
 
 
 @cache
@@ -146,7 +148,8 @@ def denied(session: ShellSession, *, is_replay: bool) -> DeniedError | NotAllowl
     decision = shown["decision"] or {}
     is_unlisted = any(rule["id"] == "not-allowlisted" for rule in decision.get("rules", []))
     kind = NotAllowlistedError if is_unlisted else DeniedError
-    problem = kind(str(decision.get("explanation", "")), session_id=shown["id"], decision=decision)
+    explanation = str(decision.get("explanation", ""))
+    problem = kind(explanation, session_id=shown["id"], decision=decision, receipt=shown["receipt"])
     if is_replay:
         problem.headers["Idempotent-Replayed"] = "true"
     return problem

@@ -262,6 +262,14 @@ class ScriptSerializer(serializers.Serializer[Any]):
     )
 
 
+class ReceiptSerializer(serializers.Serializer[Any]):
+    """What shows later that an event was written: keep it, and ask `auditverify --entry` for its uid."""
+
+    uid = serializers.UUIDField(help_text="The event's.")
+    hash = serializers.CharField(help_text="SHA-256 of the event's body, hexadecimal.")
+    signature = serializers.CharField(help_text="The server's over the hash; docs/reference/audit.md has its form.")
+
+
 class SessionSerializer(serializers.Serializer[Any]):
     """A session, as `representation.session_json` writes it."""
 
@@ -311,3 +319,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
     next_action = serializers.ChoiceField(choices=["wait", "revise", "stop", "none"])
     poll_after_seconds = serializers.IntegerField(allow_null=True)
+    receipt = ReceiptSerializer(
+        allow_null=True,
+        help_text="For the event of the request; in the answer to an approval, for that of the decision.",
+    )

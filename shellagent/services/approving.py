@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from audit.seal_bell import seal_on_commit
 from audit.tags import Tag
 from audit.trail import Event, record
 from governance.errors import ForbiddenError, InvalidError
@@ -165,6 +166,7 @@ def _approve_locked(session: ShellSession, approver: User, reason: str, address:
 def _approval(
     *, session: ShellSession, decision: str, approver: User, reason: str, address: str | None, now: datetime
 ) -> None:
+    seal_on_commit()
     Approval.objects.create(
         session=session,
         decision=decision,

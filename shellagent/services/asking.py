@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from audit import driver
 from audit.statements import insert
 from audit.tags import Tag
-from audit.trail import Event, Party, Payload, record, store
+from audit.trail import Event, Party, Payload, Receipt, record, store
 from governance.authentication import AgentCaller
 from governance.errors import ConflictError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
@@ -91,6 +91,7 @@ class Kept:
 
     session: ShellSession
     stored: Mapping[str, list[tuple[int, bytes]]]
+    receipt: Receipt
 
 
 def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None = None) -> tuple[ShellSession, bool]:
@@ -132,8 +133,8 @@ def sessions_request(asked: Sequence[tuple[Ask, Asker]]) -> list[Kept | ProblemE
         except ProblemError as error:
             found.append(error)
     with transaction.atomic(savepoint=False):
-        _keep([item for item in found if isinstance(item, _Prepared)])
-    return [item.kept if isinstance(item, _Prepared) else item for item in found]
+        receipts = iter(_keep([item for item in found if isinstance(item, _Prepared)]))
+    return [item.kept(next(receipts)) if isinstance(item, _Prepared) else item for item in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,9 @@ class _Prepared:
     payloads: tuple[Payload, ...]
     event: Event
 
-    @property
-    def kept(self) -> Kept:
+    def kept(self, receipt: Receipt) -> Kept:
         """Return it as it is once it is written."""
-        return Kept(self.session, {str(item.kind): [(item.offset, item.data)] for item in self.payloads})
+        return Kept(self.session, {str(item.kind): [(item.offset, item.data)] for item in self.payloads}, receipt)
 
 
 class _Together:
@@ -211,10 +211,13 @@ class _Together:
         return self._circumstances[key]
 
 
-def _keep(prepared: Sequence[_Prepared]) -> None:
-    """Write decided requests in the caller's transaction, and wake the hosts that have something to do."""
+def _keep(prepared: Sequence[_Prepared]) -> list[Receipt]:
+    """Write decided requests in the caller's transaction, and wake the hosts that have something to do.
+
+    Returns the receipts of their events.
+    """
     if not prepared:
-        return
+        return []
     now = prepared[0].session.created_at
     with driver.together():
         insert([item.session for item in prepared])
@@ -223,13 +226,14 @@ def _keep(prepared: Sequence[_Prepared]) -> None:
         for item in prepared:
             engine_error_record(item.decision, item.session)
             driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
-        record(*(item.event for item in prepared))
+        receipts = record(*(item.event for item in prepared))
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
     pending = (item for item in prepared if item.session.status == Status.PENDING)
     looks_wish(item.session.host_id for item in pending if item.decision.scripts)
     if hosts:
         wake.ring_on_commit(*map(wake.host_channel, sorted(hosts)))
+    return receipts
 
 
 def _replay(asker: Asker, idempotency: Idempotency) -> ShellSession | None:

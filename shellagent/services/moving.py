@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from audit.seal_bell import seal_on_commit
 from audit.tags import Tag
 from audit.trail import About, Event, Party, record
 from shellagent import wake
@@ -82,6 +83,9 @@ def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
 def _tell(events: Sequence[Event]) -> None:
     if events:
         record(*events)
+        # What is about to change something is sealed by then, and not a second later.
+        if any(event.tag is Tag.SESSION_RUNNING and event.about.category != "read" for event in events):
+            seal_on_commit()
         # Who waits for a session waits for its end.
         ended = [event.session_id for event in events if event.outcome in TERMINAL]
         if ended:
