@@ -129,15 +129,19 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
         problem = NotFoundError()
     elif isinstance(error, PermissionDenied):
         problem = ForbiddenError()
-    elif isinstance(error, OperationalError | InterfaceError):
-        logger.error("the database is not available: %s", error)
-        problem = UnavailableError()
-    elif isinstance(error, KeyFileError):
-        logger.error("the trail cannot be signed, so nothing is done: %s", error)
-        problem = UnavailableError("The server cannot sign its audit trail, so nothing was done. Its log says why.")
+    elif isinstance(error, OperationalError | InterfaceError | KeyFileError):
+        problem = _unavailable(error)
     elif isinstance(error, DataError):
         problem = InvalidError("A value is too long for the database, or out of its range.")
     return problem, dict(problem.headers) if problem else {}
+
+
+def _unavailable(error: Exception) -> ProblemError:
+    if isinstance(error, KeyFileError):
+        logger.error("the trail cannot be signed, so nothing is done: %s", error)
+        return UnavailableError("The server cannot sign its audit trail, so nothing was done. Its log says why.")
+    logger.error("the database is not available: %s", error)
+    return UnavailableError()
 
 
 _FROM_FRAMEWORK: dict[int, type[ProblemError]] = {

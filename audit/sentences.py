@@ -224,6 +224,7 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.HOST_CHANGED: _enabled,
     Tag.HOST_STARTED: _plain("{who} started the host {whom}."),
     Tag.HOST_STOPPED: _plain("{who} stopped the host {whom}."),
+    Tag.AUDIT_KEY_ROTATED: _plain("{who} made a new key to sign the trail with; what the old one signed stands."),
     Tag.SIGNING_KEY_ROTATED: _plain("{who} made a new key to sign with; hosts learn of it at their next poll."),
     Tag.HOST_KEY_WISHED: _plain("{who} wants the host {whom} to take a new key."),
     Tag.HOST_KEY_ISSUED: _plain("The host {whom} was given a new key; the old one works until the new one is used."),

@@ -44,6 +44,7 @@ class Tag(StrEnum):
     HOST_KEY_WISHED = "host:key_wished"
     HOST_KEY_ISSUED = "host:key_issued"
     HOST_KEY_REPLACED = "host:key_replaced"
+    AUDIT_KEY_ROTATED = "audit_key:rotated"
     SIGNING_KEY_ROTATED = "signing_key:rotated"
     AGENT_HOST_CHANGED = "agent_host:changed"
     AGENT_HOST_DELETED = "agent_host:deleted"

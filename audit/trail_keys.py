@@ -114,6 +114,7 @@ def rotate(folder: Path) -> TrailKeys:
     content = key_file_read(path)
     before = [{"public": item["public"], "made_at": item["made_at"]} for item in content["keys"]]
     key_file_write(path, {"log": content["log"], "keys": [*before, _new()]})
+    _watched.look_again()
     return read(path)
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ def test_sealers_at_once_make_one_line(own_database: OwnDatabase, tmp_path: Path
     line = checkpoints()
     rows = list(AuditCheckpoint.objects.order_by("number").values_list("number", "digest", "previous"))
     assert [number for number, _digest, _previous in rows] == list(range(1, len(line) + 1))
-    assert all(after[2] == before[1] for before, after in zip(rows, rows[1:], strict=False))
+    assert all(after[2] == before[1] for before, after in pairwise(rows))
     assert list(AuditLeaf.objects.order_by("index").values_list("index", flat=True)) == list(range(75))
     leaves = [bytes(one) for one in AuditLeaf.objects.order_by("index").values_list("hash", flat=True)]
     assert all(one.root == root(leaves[: one.size]) for one in line)

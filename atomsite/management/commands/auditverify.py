@@ -1,0 +1,105 @@
+"""`manage.py auditverify`: whether the audit trail is what was written."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from django.core.management.base import CommandParser
+from django.db import DatabaseError
+from django.utils import timezone
+
+from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_set_up
+from audit import trail_keys, verifying
+from audit.key_files import KeyFileError
+from audit.trail_keys import PublicKeys
+from audit.verifying import Report, Severity, Verdict
+from audit.verifying_rows import CHUNK
+
+CODES: Final = {Verdict.SOUND: 0, Verdict.TAMPERED: 1, Verdict.INCOMPLETE: 2}
+
+
+class Command(AtomCommand):
+    help = (
+        "Verify the audit trail: every leaf, event, checkpoint and payload, and what waits to be sealed.\n"
+        "Exit codes: 0 sound, 1 tampered with, 2 it cannot be said (unsealed for too long, no key or anchor),\n"
+        "64 wrong usage, 69 no database, 70 internal error. Every bad range is named, not only the first."
+    )
+    examples = (
+        "  manage.py auditverify\n"
+        "  manage.py auditverify --last --json\n"
+        "  manage.py auditverify --from 48000\n"
+        "  manage.py auditverify --entry 019a3c1e-7a5b-7c3d-8e9f-0123456789ab\n"
+        "  manage.py auditverify --anchor /mnt/worm/audit-anchors.txt\n"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument("--from", type=int, metavar="N", dest="begin", help="begin at the checkpoint before leaf N")
+        mode.add_argument("--last", action="store_true", help="only the newest checkpoint and what it added")
+        mode.add_argument("--entry", metavar="UID", help="only one event, with the checkpoint that took it in")
+        parser.add_argument("--anchor", metavar="FILE", help="compare with the checkpoints published in this file")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Verify, print, and leave with the verdict's code."""
+        check_set_up()
+        try:
+            keys = trail_keys.trail_keys().public
+            report = self._verified(keys, options)
+            compared = self._anchored(report, keys, options["anchor"])
+        except KeyFileError as error:
+            raise UnavailableError(str(error)) from error
+        except DatabaseError as error:
+            raise UnavailableError(f"The database cannot be read: {error}") from error
+        if options["json"]:
+            self.stdout.write(json.dumps({**report.to_json(), "anchored": compared}))
+        else:
+            self._print(report, compared)
+        if code := CODES[report.verdict]:
+            sys.exit(code)
+
+    def _verified(self, keys: PublicKeys, options: dict[str, Any]) -> Report:
+        now = timezone.now()
+        if options["entry"] is not None:
+            try:
+                uid = UUID(options["entry"])
+            except ValueError as error:
+                raise UsageError("--entry is the uid of an event.") from error
+            return verifying.verify_entry(keys, uid)
+        if options["last"]:
+            return verifying.verify_last(keys)
+        if options["begin"] is not None:
+            if options["begin"] < 0:
+                raise UsageError("--from is the number of a leaf, from 0.")
+            return verifying.verify_from(keys, options["begin"], now=now, progress=self._progress)
+        return verifying.verify(keys, now=now, progress=self._progress)
+
+    def _anchored(self, report: Report, keys: PublicKeys, name: str | None) -> int | None:
+        if name is None:
+            return None
+        try:
+            with Path(name).open(encoding="utf-8", errors="replace") as stream:
+                return verifying.anchored(report, stream, keys)
+        except OSError as error:
+            report.find(Severity.INCOMPLETE, f"the anchor {name} cannot be read: {error.strerror}")
+            return 0
+
+    def _progress(self, done: int, size: int) -> None:
+        if size > 100_000 and sys.stderr.isatty():
+            width = 40 * done // size
+            sys.stderr.write(f"\r[{'#' * width}{'.' * (40 - width)}] {done:,} of {size:,}")
+            sys.stderr.write("\r\033[K" if done + 2 * CHUNK > size else "")
+            sys.stderr.flush()
+
+    def _print(self, report: Report, compared: int | None) -> None:
+        for finding in report.findings:
+            place = "" if finding.first is None else f" {finding.first}"
+            place += "" if finding.last in (None, finding.first) else f" to {finding.last}"
+            self.stdout.write(f"{finding.severity}: {finding.what}{':' if place else ''}{place}")
+        if report.more:
+            self.stdout.write(f"and {report.more:,} more")
+        anchored = "" if compared is None else f", compared with {compared:,} published checkpoints"
+        covered = f"events {report.first:,} to {report.size:,}, checkpoint {report.checkpoint:,}{anchored}"
+        self.stdout.write(f"{report.verdict}: {covered}")
