@@ -9,6 +9,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 
 #: The sections in the order of how often they are needed, and what they are called here.
 SECTIONS: Final = {
@@ -53,6 +54,7 @@ class AtomAdminSite(admin.AdminSite):
 
 def _now(request: HttpRequest, user: User) -> dict[str, Any]:
     # Models can be imported only once the site stands.
+    from audit.trail_health import trail_health  # noqa: PLC0415
     from governance.models import Agent  # noqa: PLC0415
     from shellagent.admin_hosts import liveness  # noqa: PLC0415
     from shellagent.admin_plans import plan_line, requests_of, waiting_cards  # noqa: PLC0415
@@ -92,6 +94,8 @@ def _now(request: HttpRequest, user: User) -> dict[str, Any]:
         }
     if may["hosts"]:
         shown["hosts"] = [(host, liveness(host)) for host in Host.objects.order_by("name")[:50]]
+    if may["trail"]:
+        shown["trail"] = trail_health(timezone.now())
     shown["has_agents"] = Agent.objects.exists()
     shown["has_hosts"] = Host.objects.exists()
     return shown

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.utils import timezone
 
 from audit import triggers
 
@@ -19,6 +20,7 @@ def append_only_triggers(databases: Sequence[str] | None = None, **_kwargs: Any)
             if triggers.TABLE not in connection.introspection.table_names():
                 continue
             absent = triggers.missing(connection)
+            found += _unsealed() if alias == DEFAULT_DB_ALIAS else []
         except DatabaseError as error:
             found.append(Error(f"The audit trail's triggers could not be read: {error}", id="audit.E002"))
             continue
@@ -32,3 +34,15 @@ def append_only_triggers(databases: Sequence[str] | None = None, **_kwargs: Any)
                 )
             )
     return found
+
+
+def _unsealed() -> list[CheckMessage]:
+    from audit.trail_health import trail_health  # noqa: PLC0415 - models, which are there only by now
+
+    if triggers.PENDING not in connections[DEFAULT_DB_ALIAS].introspection.table_names():
+        return []
+    health = trail_health(timezone.now())
+    if health.is_well:
+        return []
+    hint = "See the log of the servers and of the worker, and run `manage.py auditverify`."
+    return [Error(f"The audit trail is not sealed as it should be: {health.text}.", hint=hint, id="audit.E003")]

@@ -96,7 +96,6 @@ def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
 
 def with_receipt(shown: Json, receipt: Receipt | None) -> Json:
     """Put in what shows later that an event of this session was written."""
-    shown["receipt"] = None
     if receipt is not None:
         shown["receipt"] = {"uid": receipt.uid, "hash": receipt.hash, "signature": receipt.signature}
     return shown
@@ -164,6 +163,7 @@ def _session_json(
         "finished_at": session.finished_at.isoformat() if session.finished_at else None,
         "next_action": "revise" if is_unlisted else _NEXT_ACTION.get(status, "none"),
         "poll_after_seconds": _POLL_AFTER_SECONDS.get(status),
+        "receipt": None,
     }
 
 

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from audit.trail_health import trail_health
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, NotFoundError
 from governance.services import user_party
@@ -86,6 +87,7 @@ class StatusView(APIView):
                 # It has just answered the queries above; where it cannot, the answer is 503 `unavailable`.
                 "database": "ok",
                 "worker": tasks.worker_health(timezone.now()),
+                "audit": "ok" if trail_health(timezone.now()).is_well else "late",
                 "time": timezone.now().isoformat(),
             }
         )

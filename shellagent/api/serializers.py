@@ -230,6 +230,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     sessions = CountsSerializer()
     database = serializers.ChoiceField(choices=["ok"])
     worker = serializers.ChoiceField(choices=["ok", "late", "not scheduled"])
+    audit = serializers.ChoiceField(choices=["ok", "late"], help_text="`late`: events wait to be sealed, or cannot be.")
     time = serializers.DateTimeField()
 
 
