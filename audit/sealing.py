@@ -19,8 +19,9 @@ from audit.statements import insert_values
 from audit.trail_keys import PublicKeys, TrailKeys, trail_keys
 from audit.tree import Frontier, leaf_hash
 
-#: As many events go into one checkpoint at most, so that no sealing holds the database for long.
-MOST_AT_ONCE: Final = 2048
+#: As many events go into one checkpoint at most, so that no sealing holds the database for long, and one event
+#: is verified with few others.
+MOST_AT_ONCE: Final = 1024
 #: After so long without an event a checkpoint says that there was none.
 EMPTY_AFTER: Final = timedelta(hours=1)
 #: The number of PostgreSQL's advisory lock that sealers take.
