@@ -24,8 +24,8 @@ from shellagent.services.deciding import (
 from shellagent.services.granting import is_warranted, start_grant, warrant_of
 from shellagent.services.hosts import host_party
 from shellagent.services.looking import looks_wish
-from shellagent.services.moving import Data, Move, session_note, sessions_move, sessions_move_locked
-from shellagent.services.starting import starts_grant
+from shellagent.services.moving import Data, Move, moves_make, session_note, sessions_move, tell
+from shellagent.services.starting import start_move
 from shellagent.states import Status
 
 
@@ -81,10 +81,13 @@ def _claim(host: Host, request: PollRequest) -> Claim:
             "lease_expires_at": now + timedelta(seconds=limits.LEASE_SECONDS),
         }
         claimed = [session for session, _assignment in ready]
-        sessions_move_locked(
-            [Move(session, Status.CLAIMED, data, columns) for session in claimed], actor=host_party(host)
-        )
-        grants = starts_grant(claimed, request.start_key, host=host, now=now) if request.start_key else ()
+        moves, actor = [Move(session, Status.CLAIMED, data, columns) for session in claimed], host_party(host)
+        events = moves_make(moves, actor=actor)
+        grants: tuple[StartGrant, ...] = ()
+        if request.start_key:
+            events += moves_make([start_move(session, request.start_key, now) for session in claimed], actor=actor)
+            grants = tuple(map(start_grant, claimed))
+        tell(events)
     return Claim(tuple(assignment for _session, assignment in ready), grants)
 
 

@@ -57,7 +57,7 @@ def sessions_move(
         moved = sessions.move(to, states, **columns)
     else:
         moved = ShellSession.objects.move_ids(sessions, to, states, **columns)
-    _tell([_event(numbered, to.tag, actor, str(to), data) for numbered in moved])
+    tell([_event(numbered, to.tag, actor, str(to), data) for numbered in moved])
     return [numbered.session_id for numbered in moved]
 
 
@@ -66,21 +66,31 @@ def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
 
     Raises RuntimeError where one is not as it was read: then the caller's transaction must not be committed.
     """
+    tell(moves_make(moves, actor=actor))
+
+
+def moves_make(moves: Sequence[Move], *, actor: Party) -> list[Event]:
+    """Make these moves, and return the events that `tell` has to write before the transaction ends.
+
+    Raises RuntimeError as `sessions_move_locked` does.
+    """
     alike: dict[tuple[Status, Status, tuple[str, ...]], list[Move]] = {}
     for move in moves:
         alike.setdefault((Status(move.session.status), move.to, tuple(move.columns)), []).append(move)
     for (source, to, _names), group in alike.items():
         rows = [(move.session.pk, move.session.event_seq, move.columns) for move in group]
         ShellSession.objects.move_locked(rows, to, source)
-    _tell([_event(move.numbered, move.to.tag, actor, str(move.to), move.data) for move in moves])
+    events = [_event(move.numbered, move.to.tag, actor, str(move.to), move.data) for move in moves]
     for move in moves:
         move.session.status = move.to
         move.session.event_seq += 1
         for name, value in move.columns.items():
             setattr(move.session, name, value)
+    return events
 
 
-def _tell(events: Sequence[Event]) -> None:
+def tell(events: Sequence[Event]) -> None:
+    """Write the events of moves together, and wake who waits for those sessions."""
     if events:
         record(*events)
         # What is about to change something is sealed by then, and not a second later.

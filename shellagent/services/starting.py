@@ -1,6 +1,5 @@
 """The server grants a start. Nothing runs before the host has read that grant."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -51,7 +50,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
             settled = _settled(session, start, of_now[session.agent_id])
             if settled is None:
                 granted.append(session)
-                moves.append(_running(session, start.start_key, now))
+                moves.append(start_move(session, start.start_key, now))
             else:
                 answers[start.id] = settled
         sessions_move_locked(moves, actor=host_party(host))
@@ -59,15 +58,8 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
     return StartAnswer(protocol.VERSION, tuple(answers[start_id] for start_id in dict.fromkeys(asked)))
 
 
-def starts_grant(
-    sessions: Sequence[ShellSession], start_key: str, *, host: Host, now: datetime
-) -> tuple[StartGrant, ...]:
-    """Grant the starts of sessions that the host has claimed, and whose decision was looked at, in this transaction."""
-    sessions_move_locked([_running(session, start_key, now) for session in sessions], actor=host_party(host))
-    return tuple(map(start_grant, sessions))
-
-
-def _running(session: ShellSession, start_key: str, now: datetime) -> Move:
+def start_move(session: ShellSession, start_key: str, now: datetime) -> Move:
+    """Return the arrow by which a claimed session runs."""
     return Move(
         session,
         Status.RUNNING,
