@@ -22,8 +22,11 @@ PYTEST_ARGS ?=
 SHOW_COVERAGE := --cov --cov-branch --cov-report=term
 COVERAGE ?=
 
+# What never asks a database, and so says the same on any.
+ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slow bench faults lint coverage clean
+.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -37,7 +40,7 @@ test: $(VENV)/.dev-stamp ## The fast tests on SQLite, and on PostgreSQL where TE
 	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(COVERAGE) $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
 	@echo "Fast tests on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(ANY_DATABASE) $(PYTEST_ARGS)
 else
 	@echo "PostgreSQL was left out: TEST_DATABASE_URL is not set."
 endif
@@ -45,14 +48,18 @@ endif
 test-all: test test-slow ## The fast tests, then real processes and a real browser on the same databases
 
 test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real browser, and a short fault run
-	@echo "End to end on SQLite"
-	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
-ifneq ($(TEST_DATABASE_URL),)
-	@echo "End to end on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
-endif
+	@$(MAKE) --no-print-directory -j2 --output-sync=target slow-sqlite $(if $(TEST_DATABASE_URL),slow-postgresql)
 	@echo "Faults, in the short form"
 	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
+
+# They mostly wait for processes, so that both databases take little longer than one.
+slow-sqlite:
+	@echo "End to end on SQLite"
+	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
+
+slow-postgresql:
+	@echo "End to end on PostgreSQL"
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults

@@ -250,8 +250,8 @@ def test_it_writes_nothing_outside_its_state_folder(
     assert list(home.iterdir()) == []
     product = Path(MANAGE).parent
     written = [
-        path for path in product.rglob("*") if ".venv" not in path.parts and ".git" not in path.parts
-        and "__pycache__" not in path.parts and path.is_file() and path.stat().st_mtime_ns > began
+        path for package in ("atomsite", "audit", "governance", "shellagent") for path in (product / package).rglob("*")
+        if "__pycache__" not in path.parts and path.is_file() and path.stat().st_mtime_ns > began
     ]  # fmt: skip
     assert written == []
     # Commands' own room, which is empty again, and the folder of those without one.

@@ -1,5 +1,6 @@
 """Stopping: every reason to stop, against every way of living on. Real processes; nothing may be left of any."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.host.server import assignment
 from tests.host.test_run import Orders, text, wait_until
 
 #: A sleep that nothing else on the machine does, so that what is left of it can be found wherever it hides.
-NAP = "61.75"
+NAP = f"61.{os.getpid()}"
 #: Nothing that ends by TERM takes this long, and what does not is not waited for.
 GRACE = {Rung.TERM: 5.0, Rung.KILL: 0.15, Rung.SWEEP: 5.0}
 READY = "echo ready"
