@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,12 @@ class OwnDatabase:
     path: Path | None = None
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Return the environment of a process of the product on this database, with `home` as its ATOM_HOME."""
+        """Return the environment of a process of the product on this database, with `home` as its ATOM_HOME.
+
+        It gets a copy of this process's keys: what one signs or lets run, the other knows.
+        """
+        if not (home / "keys").exists():
+            shutil.copytree(settings.ATOM_KEYS, home / "keys")
         own = {
             "DATABASE_URL": self.url,
             "ATOM_HOME": str(home),
