@@ -10,16 +10,13 @@ pytestmark = pytest.mark.browser
 
 
 def test_output_comes_while_it_runs(product: Product, chromium: Browser) -> None:
-    command = "echo one && sleep 3 && echo password=hunter2222 && sleep 2"
-    session = product.run("autonomous", command, wait=0)
-    product.until(session["id"], "running")
     visitor = Visitor(chromium.new_context(**SIZES["desktop"]), product.url)
     page = visitor.page
-    visitor.log_in(
-        product.admin["username"],
-        product.admin["password"],
-        f"/admin/shellagent/shellsession/{session['id']}/change/",
-    )
+    visitor.log_in(product.admin["username"], product.admin["password"])
+    command = "echo one && sleep 5 && echo password=hunter2222 && sleep 2"
+    session = product.run("autonomous", command, wait=0)
+    product.until(session["id"], "running")
+    visitor.go(f"/admin/shellagent/shellsession/{session['id']}/change/")
     block = page.locator("[data-atom-stream=stdout]")
     expect(block).to_have_text("one\n")
     expect(block).to_have_text("one\npassword=**********\n")
