@@ -1,10 +1,12 @@
 """Every address of the product."""
 
+from uuid import UUID
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from atomsite.health import healthz
@@ -12,6 +14,9 @@ from atomsite.problems import problem_index
 from audit.api import EventListView
 from governance.api import AgentListView, AgentView
 from shellagent.api import control, execute, host, sessions
+from shellagent.links import SessionConverter
+
+register_converter(SessionConverter, "session")
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -27,9 +32,21 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
     return MetricsView.as_view()(request)
 
 
+def queue(request: HttpRequest) -> HttpResponse:
+    """Send a person to what waits."""
+    return redirect("admin:shellagent_shellsession_changelist")
+
+
+def card(request: HttpRequest, session_id: UUID) -> HttpResponse:
+    """Send a person to a session."""
+    return redirect("admin:shellagent_shellsession_change", session_id)
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
+    path("queue", queue, name="queue"),
+    path("s/<session:session_id>", card, name="card"),
     path("healthz", healthz, name="healthz"),
     path("metrics", metrics, name="metrics"),
     path("problems/", problem_index, name="problems"),

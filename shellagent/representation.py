@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.utils import timezone
 
 from audit.models import AuditPayload
 from audit.trail import Receipt, payloads_of, receipt_of
 from shellagent import limits, queries
+from shellagent.links import card_url
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
 from shellagent.services import Ended, Kept
 from shellagent.states import TERMINAL, Status
@@ -35,11 +35,6 @@ def host_is_online(host: Host) -> bool:
     """Return whether the host was heard of within the last 30 seconds."""
     seen = host.last_seen_at
     return bool(seen and (timezone.now() - seen).total_seconds() < limits.OFFLINE_SECONDS)
-
-
-def approve_url(session_id: UUID) -> str:
-    """Return the page where a person decides on this session."""
-    return f"{settings.ATOM_PUBLIC_URL}/admin/shellagent/shellsession/{session_id}/change/"
 
 
 def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
@@ -148,7 +143,7 @@ def _session_json(
             "decided_at": approval.decided_at.isoformat() if approval else None,
         },
         "approval_required": status is Status.PENDING,
-        "approve_url": approve_url(session.pk) if status is Status.PENDING else None,
+        "approve_url": card_url(session.pk) if status is Status.PENDING else None,
         "exit_code": session.exit_code,
         **_record_json(first),
         "late": _record_json(late) | {"outcome": late.outcome} if late else None,

@@ -1,10 +1,12 @@
 """Requests repeated, throttled, capped and waited for; lists in pages; what the answer of each holds."""
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import connections
@@ -13,6 +15,7 @@ from django.utils import timezone
 from audit.models import AuditEvent
 from governance.policy.types import Maturity
 from shellagent import waiting
+from shellagent.links import card_url
 from shellagent.models import IdempotencyKey, ShellSession
 from shellagent.protocol import OutputSegment
 from shellagent.services import Ask, Idempotency, idempotency_keys_retire, session_request
@@ -234,7 +237,8 @@ def test_a_pending_session_says_what_it_waits_for(scene: Scene, settings: Any) -
     )
     shown = answer.json
     assert (answer.status, shown["status"], shown["approval_required"]) == (202, "pending", True)
-    assert shown["approve_url"] == f"https://atom.example/admin/shellagent/shellsession/{shown['id']}/change/"
+    assert shown["approve_url"] == card_url(UUID(shown["id"]))
+    assert re.fullmatch(r"https://atom\.example/s/[0-9A-Za-z]{22}", shown["approve_url"])
     assert (shown["next_action"], shown["poll_after_seconds"], shown["reason"]) == ("wait", 5, "to see")
     assert shown["expires_at"]
 
