@@ -23,7 +23,7 @@ def decision_lines(decision: Decision, *, is_coloured: bool) -> Iterator[str]:
     outcome = paint(str(decision.outcome), _COLOURS[decision.outcome], on=is_coloured)
     yield f"{outcome}: {visible(decision.explanation)}"
     yield ""
-    yield from _plan_lines(decision.plan)
+    yield from plan_lines(decision.plan)
     yield ""
     yield from _table([(str(rule.outcome), rule.id, rule.justification) for rule in decision.rules], ("rule", "", ""))
     yield ""
@@ -37,7 +37,8 @@ def decision_lines(decision: Decision, *, is_coloured: bool) -> Iterator[str]:
         yield f"Obligations of the host: {', '.join(decision.obligations)}"
 
 
-def _plan_lines(plan: Plan) -> Iterator[str]:
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """Yield the steps of a plan, each command with its number, and how it follows the one before."""
     number = 0
     for step in plan.steps:
         if said := _JOINS[step.join]:

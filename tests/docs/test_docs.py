@@ -121,11 +121,12 @@ def test_the_options_described_are_those_there_are() -> None:
         command = load_command_class("atomsite", name)
         assert isinstance(command, BaseCommand)
         helps[name] = command.create_parser("manage.py", name).format_help()
-    command = load_command_class("atomsite", "policy")
-    assert isinstance(command, BaseCommand)
-    parser = command.create_parser("manage.py", "policy")
-    helps["policy"] = parser.format_help()
-    helps |= {f"policy {name}": one.format_help() for name, one in subparsers(parser).items()}
+    for name in ("policy", "approvals"):
+        command = load_command_class("atomsite", name)
+        assert isinstance(command, BaseCommand)
+        parser = command.create_parser("manage.py", name)
+        helps[name] = parser.format_help()
+        helps |= {f"{name} {action}": one.format_help() for action, one in subparsers(parser).items()}
     described = {squeezed(block) for block in blocks(REFERENCE / "commands.md", "text")}
     for name, text in helps.items():
         assert squeezed(text) in described, f"the help of {name} is another one"
