@@ -56,9 +56,9 @@ def _now(request: HttpRequest, user: User) -> dict[str, Any]:
     # Models can be imported only once the site stands.
     from audit.trail_health import trail_health  # noqa: PLC0415
     from governance.models import Agent  # noqa: PLC0415
+    from shellagent.admin_access import may_view_sessions  # noqa: PLC0415
     from shellagent.admin_hosts import liveness  # noqa: PLC0415
     from shellagent.admin_plans import plan_line, requests_of, waiting_cards  # noqa: PLC0415
-    from shellagent.admin_sessions import may_view_sessions  # noqa: PLC0415
     from shellagent.models import Host, ShellSession  # noqa: PLC0415
     from shellagent.services import sessions_expire  # noqa: PLC0415
     from shellagent.states import Status  # noqa: PLC0415

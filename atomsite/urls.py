@@ -1,7 +1,5 @@
 """Every address of the product."""
 
-from uuid import UUID
-
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -13,6 +11,7 @@ from atomsite.health import healthz
 from atomsite.problems import problem_index
 from audit.api import EventListView
 from governance.api import AgentListView, AgentView
+from shellagent.admin_card import card_now_view, card_view
 from shellagent.api import control, execute, host, sessions
 from shellagent.links import SessionConverter
 
@@ -37,16 +36,12 @@ def queue(request: HttpRequest) -> HttpResponse:
     return redirect("admin:shellagent_shellsession_changelist")
 
 
-def card(request: HttpRequest, session_id: UUID) -> HttpResponse:
-    """Send a person to a session."""
-    return redirect("admin:shellagent_shellsession_change", session_id)
-
-
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
     path("queue", queue, name="queue"),
-    path("s/<session:session_id>", card, name="card"),
+    path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
+    path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),
     path("healthz", healthz, name="healthz"),
     path("metrics", metrics, name="metrics"),
     path("problems/", problem_index, name="problems"),

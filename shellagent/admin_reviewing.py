@@ -19,8 +19,8 @@ from audit.tags import Tag
 from audit.trail import Party
 from governance.admin_agents import person, told
 from shellagent import limits
+from shellagent.admin_access import session_seen
 from shellagent.admin_story import story_context
-from shellagent.models import ShellSession
 from shellagent.services import erasure_decide, erasure_request
 from shellagent.services.moving import session_about
 
@@ -33,11 +33,10 @@ class EraseForm(forms.Form):
 
 
 class ReviewViews:
-    """The views of a session admin that reviewers use. `_session` gives a session to whom may see it."""
+    """The views of a session admin that reviewers use."""
 
     admin_site: Any
     opts: Any
-    _session: Callable[[HttpRequest, UUID], ShellSession]
 
     def review_urls(self) -> list[URLPattern]:
         """Return the addresses, below those of the section."""
@@ -57,7 +56,7 @@ class ReviewViews:
 
     def story_view(self, request: HttpRequest, session_id: UUID) -> HttpResponse:
         """Show the story. Reading it is an event of its own, written first."""
-        session, user = self._session(request, session_id), person(request)
+        session, user = session_seen(request, session_id), person(request)
         if not user.has_perm("audit.view_audit"):
             raise PermissionDenied
         subject = Party("session", str(session.pk), session.agent_label)
@@ -72,7 +71,7 @@ class ReviewViews:
 
     def erase_view(self, request: HttpRequest, session_id: UUID) -> HttpResponse:
         """Ask for an erasure."""
-        session, user = self._session(request, session_id), person(request)
+        session, user = session_seen(request, session_id), person(request)
         form = EraseForm(request.POST)
         if not form.is_valid():
             messages.error(request, "Not done. Choose what is to be erased, and say why.")
@@ -87,7 +86,7 @@ class ReviewViews:
 
     def erase_decide_view(self, request: HttpRequest, session_id: UUID, erasure_id: int) -> HttpResponse:
         """Confirm or refuse an erasure."""
-        session, user = self._session(request, session_id), person(request)
+        session, user = session_seen(request, session_id), person(request)
         erasure = get_object_or_404(AuditErasure, pk=erasure_id, session_id=session.pk)
         confirms = request.POST.get("decision") == "confirm"
         words = "Erased. The trail keeps what it was by its commitments." if confirms else "Everything stays."

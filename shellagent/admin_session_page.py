@@ -12,7 +12,7 @@ from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_
 from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
-from shellagent.services import may_approve, output_of
+from shellagent.services import may_approve, may_cancel, output_of
 from shellagent.states import TERMINAL, Status
 
 #: Where a session can still be cancelled, or its host be told to stop it.
@@ -60,13 +60,6 @@ class ShownStream:
     next_offset: int
 
 
-def may_cancel(session: ShellSession, user: User) -> bool:
-    """Return whether this person may cancel: who asked, who owns the agent, and operators."""
-    if user.pk in (session.requester_user_id, session.agent.owner_id):
-        return True
-    return any(user.has_perm(f"shellagent.{name}") for name in ("approve", "execute_for_agent", "control_host"))
-
-
 def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
     """Return the template's values for one session (with `agent` and `host` loaded)."""
     status = Status(session.status)
@@ -90,7 +83,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "scripts": shown_scripts(request, decisions[0].content if decisions else None),
         "decisions": decisions,
         "refusal": refusal,
-        "may_cancel": status in CANCELLABLE and may_cancel(session, reader),
+        "may_cancel": status in CANCELLABLE and not may_cancel(session, reader),
         "is_online": host_is_online(session.host),
         "approvals": list(session.approvals.order_by("decided_at")),
         "records": [(record, record.duration_us / 1_000_000) for record in records],

@@ -6,6 +6,7 @@ from typing import Final
 
 from django import template
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from audit import admin_text
@@ -42,6 +43,24 @@ def distance(moment: datetime | None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
+
+
+@register.filter
+def countdown(moment: datetime | None) -> SafeString:
+    """Return the time until a moment as `14:05`; the pages' script counts it down, by the server's clock."""
+    if moment is None:
+        return mark_safe("")
+    left = max(0, int((moment - timezone.now()).total_seconds()))
+    text = f"{left // 60}:{left % 60:02}" if left < 3600 else f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+    until = int(moment.timestamp() * 1000)
+    return format_html('<time data-atom-until="{}" datetime="{}">{}</time>', until, moment.isoformat(), text)
+
+
+@register.filter
+def seconds(microseconds: int) -> str:
+    """Return a duration in seconds, in three digits or more: `0.004 s`, `12.3 s`."""
+    value = microseconds / 1_000_000
+    return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
 
 
 @register.filter

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -15,6 +16,7 @@ from django.utils import timezone
 from audit.models import AuditEvent, AuditPayload
 from governance.policy.types import Maturity
 from shellagent.admin_sessions import ShellSessionAdmin
+from shellagent.links import card_url
 from shellagent.models import Approval, ShellSession
 from shellagent.protocol import ABSENT, Looked, OutputSegment, ScriptDigest
 from shellagent.services import Ask, Asker, session_request
@@ -164,12 +166,13 @@ def test_what_was_erased_cannot_be_approved(scene: Scene, decider: Reader) -> No
 
 
 def test_the_button_leads_back_to_where_it_was(scene: Scene, decider: Reader) -> None:
-    for place, path in (("index", "/admin/"), ("list", LIST), ("https://evil.example/", None)):
+    for place, path in (("index", "/admin/"), ("list", LIST), ("page", None), ("https://evil.example/", "card")):
         session = scene.session(ASKED)
         response = decider.client.post(
             f"{LIST}{session.pk}/decide/", {"decision": "approve", "digest": session.digest, "from": place}
         )
-        assert response["Location"] == (path or page_of(session))
+        card = card_url(session.pk).removeprefix(settings.ATOM_PUBLIC_URL)
+        assert response["Location"] == {None: page_of(session), "card": card}.get(path, path)
 
 
 def test_the_command_is_drawn_from_the_plan_and_whole(scene: Scene, decider: Reader) -> None:
