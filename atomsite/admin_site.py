@@ -39,6 +39,16 @@ class AtomAdminSite(admin.AdminSite):
             app["name"] = SECTIONS.get(app["app_label"], app["name"])
         return sorted(apps, key=lambda app: order.index(app["app_label"]) if app["app_label"] in order else len(order))
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what every page knows; what is stopped is said on each that somebody who is logged in sees."""
+        from governance.stops import stops_in_force  # noqa: PLC0415 - models, which are there only by now
+
+        context = super().each_context(request)
+        if self.has_permission(request):
+            context["stops"] = stops_in_force()
+            context["may_stop"] = request.user.has_perm("shellagent.control_host")
+        return context
+
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Change one's own password, in one transaction with the event that says so."""
         with transaction.atomic():

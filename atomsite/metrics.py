@@ -33,6 +33,8 @@ from rest_framework.views import APIView
 from atomsite.health import oldest_seconds
 from audit.models import AuditEvent
 from governance.authentication import bearer_key
+from governance.models import KillSwitch
+from governance.stops import stops_in_force
 from shellagent import tasks
 from shellagent.models import Host
 from shellagent.representation import host_is_online
@@ -102,6 +104,10 @@ class AtomCollector(Collector):
         for tag, count in sorted(self._tally.counts().items()):
             events.add_metric([tag], count)
         yield events
+        stops = GaugeMetricFamily("atom_kill_switches", "Kill switches that are on.", labels=["scope"])
+        for scope in KillSwitch.Scope.values:
+            stops.add_metric([scope], sum(stop.scope == scope for stop in stops_in_force()))
+        yield stops
 
     def _hosts(self) -> Iterator[Metric]:
         hosts = list(Host.objects.exclude(key_digest=None).order_by("name"))

@@ -12,7 +12,7 @@ from atomsite.problems import problem_index
 from audit.api import EventListView
 from governance.api import AgentListView, AgentView
 from shellagent.admin_card import card_now_view, card_view
-from shellagent.api import control, execute, host, sessions
+from shellagent.api import control, execute, host, sessions, stopping
 from shellagent.links import SessionConverter
 
 register_converter(SessionConverter, "session")
@@ -57,6 +57,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/local-agent/sessions/<uuid:session_id>", sessions.SessionView.as_view(), name="session"),
     path("api/local-agent/sessions/<uuid:session_id>/output", sessions.OutputView.as_view(), name="session-output"),
     path("api/local-agent/sessions/<uuid:session_id>/cancel", sessions.CancelView.as_view(), name="session-cancel"),
+    path("api/local-agent/killswitch", stopping.KillSwitchView.as_view(), name="kill-switch"),
     path("api/agents", AgentListView.as_view(), name="agents"),
     path("api/agents/<int:agent_id>", AgentView.as_view(), name="agent"),
     path("api/agents/<int:agent_id>/governance", execute.DryRunView.as_view(), name="governance"),

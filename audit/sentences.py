@@ -230,6 +230,8 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.HOST_KEY_ISSUED: _plain("The host {whom} was given a new key; the old one works until the new one is used."),
     Tag.HOST_KEY_REPLACED: _plain("The host {whom} uses its new key; the old one works for a minute more."),
     Tag.HOST_INSTANCE_REFUSED: _plain("A second process used the key of the host {whom}, and was refused."),
+    Tag.KILL_SWITCH_ON: _plain("{who} switched the kill switch on, for {whom}."),
+    Tag.KILL_SWITCH_OFF: _plain("{who} lifted the kill switch for {whom}."),
     Tag.AGENT_HOST_CHANGED: _changed("a host's use by the agent"),
     Tag.AGENT_HOST_DELETED: _plain("{who} took the host {host} from the agent {whom}."),
     Tag.RULE_CHANGED: _changed("the rule"),

@@ -46,6 +46,8 @@ class Tag(StrEnum):
     HOST_KEY_REPLACED = "host:key_replaced"
     AUDIT_KEY_ROTATED = "audit_key:rotated"
     SIGNING_KEY_ROTATED = "signing_key:rotated"
+    KILL_SWITCH_ON = "kill_switch:on"
+    KILL_SWITCH_OFF = "kill_switch:off"
     AGENT_HOST_CHANGED = "agent_host:changed"
     AGENT_HOST_DELETED = "agent_host:deleted"
     RULE_CHANGED = "rule:changed"

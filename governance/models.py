@@ -11,6 +11,19 @@ from django.db import models
 
 from governance.policy.rules import EVERYBODY, OperatorRule, Pattern, Scope
 from governance.policy.types import Access, Category, Maturity, Outcome
+from governance.trust_models import KillSwitch
+
+__all__ = [
+    "MATURITY_CHOICES",
+    "Agent",
+    "AgentKey",
+    "DirectoryRow",
+    "KillSwitch",
+    "MatrixRow",
+    "PolicyGeneration",
+    "PolicyRule",
+    "PolicyVersion",
+]
 
 MATURITY_CHOICES = [(level.value, level.value.title()) for level in Maturity]
 

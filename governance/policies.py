@@ -44,12 +44,12 @@ _GENERATION: Final = "SELECT number FROM governance_policygeneration WHERE id = 
 def current_policy() -> Policy:
     """Return the policy in force, read again whenever a rule has changed or expired. One small query when none has."""
     database = str(connection.settings_dict["NAME"])
-    generation, now = _generation(), timezone.now()
+    generation, now = policy_generation(), timezone.now()
     kept = _kept
     if kept is not None and kept.is_of(database, generation, now):
         return kept.policy
     with transaction.atomic():
-        generation = _generation()
+        generation = policy_generation()
         policy, until = _read(now)
         _tell_of_tables(database)
         if _keep_version(policy, now):
@@ -65,14 +65,15 @@ def stored_policy() -> Policy:
 
 
 def policy_changed() -> None:
-    """Tell every process, in the caller's transaction, that the rules are others now."""
+    """Tell every process, in the caller's transaction, that the rules or the kill switches are others now."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE governance_policygeneration SET number = number + 1 WHERE id = 1")
         if cursor.rowcount == 0:
             PolicyGeneration.objects.create(id=1, number=1)
 
 
-def _generation() -> int:
+def policy_generation() -> int:
+    """Return the number that every change of a rule or a kill switch raises. The clerk reads it once a transaction."""
     rows = driver.once(
         "policy generation", lambda: driver.fetch("SELECT number FROM governance_policygeneration WHERE id = 1", ())
     )

@@ -32,6 +32,13 @@ class DeniedError(ForbiddenError):
     title = "Denied"
 
 
+class StoppedError(ForbiddenError):
+    """A kill switch is on: nothing begins until a person lifts it. Do not ask again by yourself."""
+
+    type = "kill-switch"
+    title = "Kill switch"
+
+
 class HostRequiredError(InvalidError):
     """The agent may use several hosts and has no default: name one in `host`."""
 

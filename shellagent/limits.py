@@ -19,6 +19,8 @@ POLL_HOLD_SECONDS: Final = 20
 #: `last_seen_at` is written again once it is this old.
 SEEN_EVERY_SECONDS: Final = 5
 GRACE_SECONDS: Final = 10
+#: The same under a kill switch, after which all is to be gone within five.
+KILL_GRACE_SECONDS: Final = 2
 ENROLMENT_SECONDS: Final = 10 * 60
 #: How long a host's old key works after its new one was first used: longer than any poll is held.
 KEY_OVERLAP_SECONDS: Final = 60

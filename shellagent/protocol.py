@@ -199,8 +199,11 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartAnswer:
+    """`stopped` says which kill switch is on for this host and why, and is empty where none is."""
+
     v: int
     grants: tuple[StartGrant, ...]
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from audit.trail import Receipt, payloads_of, receipt_of
 from shellagent import limits, queries
 from shellagent.links import card_url
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
+from shellagent.protocol import Reason
 from shellagent.services import Ended, Kept
 from shellagent.states import TERMINAL, Status
 
@@ -156,10 +157,16 @@ def _session_json(
         "expires_at": session.expires_at.isoformat() if session.expires_at and not status.is_terminal else None,
         "started_at": session.started_at.isoformat() if session.started_at else None,
         "finished_at": session.finished_at.isoformat() if session.finished_at else None,
-        "next_action": "revise" if is_unlisted else _NEXT_ACTION.get(status, "none"),
+        "next_action": _next_action(session, status, is_unlisted=is_unlisted),
         "poll_after_seconds": _POLL_AFTER_SECONDS.get(status),
         "receipt": None,
     }
+
+
+def _next_action(session: ShellSession, status: Status, *, is_unlisted: bool) -> str:
+    if session.termination_reason == Reason.KILL_SWITCH:
+        return "stop"
+    return "revise" if is_unlisted else _NEXT_ACTION.get(status, "none")
 
 
 def _record_json(record: ExecutionRecord | None) -> Json:

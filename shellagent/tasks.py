@@ -10,7 +10,7 @@ from audit.anchors import anchors_publish
 from audit.counting import days_count
 from audit.models import AuditErasure
 from audit.sealing import seal_all
-from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire
+from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire, stops_enforce
 
 _WORKER_LATE = timedelta(minutes=3)
 
@@ -24,10 +24,10 @@ SCHEDULED = {
 
 
 def tidy() -> dict[str, int]:
-    """Expire what nobody took, and settle sessions whose host fell silent. Returns how many of each."""
+    """Expire what nobody took, settle what hosts fell silent about, end what is stopped. Returns how many of each."""
     expired = sessions_expire()
     lost, queued = leases_tidy()
-    return {"expired": expired, "lost": lost, "queued": queued}
+    return {"expired": expired, "lost": lost, "queued": queued, "stopped": stops_enforce()}
 
 
 def retire() -> dict[str, int]:

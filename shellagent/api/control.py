@@ -20,6 +20,7 @@ from shellagent import local_process, tasks
 from shellagent.api.access import person, visible_sessions
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import ControlledHostSerializer, ControlSerializer, StatusSerializer
+from shellagent.api.stopping import stops_json
 from shellagent.models import Host, ShellSession
 from shellagent.protections import missing
 from shellagent.protocol import Desired
@@ -88,6 +89,7 @@ class StatusView(APIView):
                 "database": "ok",
                 "worker": tasks.worker_health(timezone.now()),
                 "audit": "ok" if trail_health(timezone.now()).is_well else "late",
+                "kill_switch": stops_json(caller),
                 "time": timezone.now().isoformat(),
             }
         )

@@ -109,6 +109,15 @@ class ControlSerializer(serializers.Serializer[Any]):
     host = serializers.CharField(max_length=60, help_text="Its id or name.")
 
 
+class KillSwitchSerializer(serializers.Serializer[Any]):
+    """Switch it on or off: for a host, for an agent, or with neither for everything."""
+
+    state = serializers.ChoiceField(choices=["on", "off"])
+    reason = serializers.CharField(max_length=limits.REASON_MAX_CHARACTERS, help_text="Everybody reads it.")
+    host = serializers.CharField(required=False, allow_blank=True, max_length=60, help_text="Its id or name.")
+    agent = serializers.CharField(required=False, allow_blank=True, max_length=60, help_text="Its id or name.")
+
+
 class SessionFilterSerializer(serializers.Serializer[Any]):
     """What the list of sessions can be narrowed to."""
 
@@ -223,6 +232,16 @@ class CountsSerializer(serializers.Serializer[Any]):
     running = serializers.IntegerField()
 
 
+class StopSerializer(serializers.Serializer[Any]):
+    """A kill switch that is on."""
+
+    scope = serializers.ChoiceField(choices=["everything", "host", "agent"])
+    subject = serializers.CharField(allow_null=True)
+    reason = serializers.CharField()
+    by = serializers.CharField()
+    since = serializers.DateTimeField()
+
+
 class StatusSerializer(serializers.Serializer[Any]):
     """Whether commands can run."""
 
@@ -231,6 +250,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     database = serializers.ChoiceField(choices=["ok"])
     worker = serializers.ChoiceField(choices=["ok", "late", "not scheduled"])
     audit = serializers.ChoiceField(choices=["ok", "late"], help_text="`late`: events wait to be sealed, or cannot be.")
+    kill_switch = StopSerializer(many=True, help_text="Those that are on; empty where nothing is stopped.")
     time = serializers.DateTimeField()
 
 

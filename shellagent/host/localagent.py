@@ -313,7 +313,7 @@ def _ask_server(state: StateFolder, url: str) -> str:
     client = Client(url, key)
     try:
         # No starts: a call that is checked like any other and changes nothing.
-        client.start(protocol.StartRequest(protocol.VERSION, "", ()))
+        answer = client.start(protocol.StartRequest(protocol.VERSION, "", ()))
     except UnavailableError as error:
         return f"down: {error}"
     except UnauthorisedError as error:
@@ -322,7 +322,7 @@ def _ask_server(state: StateFolder, url: str) -> str:
         return f"answers, with trouble: {error}"
     finally:
         client.close()
-    return "answers and knows this host"
+    return f"KILL SWITCH: {without_escapes(answer.stopped)}" if answer.stopped else "answers and knows this host"
 
 
 def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:

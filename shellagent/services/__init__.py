@@ -18,6 +18,7 @@ from shellagent.services.polling import host_poll
 from shellagent.services.reading import Ask
 from shellagent.services.recording import Ended, just_ended, output_append, output_of, sessions_record
 from shellagent.services.starting import sessions_start
+from shellagent.services.stopping import killswitch_off, killswitch_on, stops_enforce
 from shellagent.services.tidying import (
     idempotency_keys_retire,
     leases_tidy,
@@ -44,6 +45,8 @@ __all__ = [
     "host_set_enabled",
     "idempotency_keys_retire",
     "just_ended",
+    "killswitch_off",
+    "killswitch_on",
     "leases_tidy",
     "may_approve",
     "may_cancel",
@@ -60,4 +63,5 @@ __all__ = [
     "sessions_record",
     "sessions_request",
     "sessions_start",
+    "stops_enforce",
 ]

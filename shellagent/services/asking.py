@@ -20,12 +20,14 @@ from governance.authentication import AgentCaller
 from governance.errors import ConflictError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
 from governance.policy.types import Decision, Outcome
+from governance.stops import stop_of
 from shellagent import limits, models, queries, wake
 from shellagent.errors import (
     ForbiddenContentError,
     HostRequiredError,
     IdempotencyConflictError,
     NoHostError,
+    StoppedError,
     TooManyError,
 )
 from shellagent.models import AgentHost, Host, IdempotencyKey, ShellSession
@@ -98,7 +100,7 @@ def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None =
     """Decide on a request and keep it as a session, denied ones too. Returns the session and whether it is a replay.
 
     Raises ProblemError of the kind that fits: InvalidError, CommandRejectedError, NotFoundError, HostRequiredError,
-    NoHostError, SuspendedError, TooManyError, IdempotencyConflictError. Nothing is kept then but an event.
+    NoHostError, StoppedError, SuspendedError, TooManyError, IdempotencyConflictError. Only an event is kept then.
     """
     if idempotency and (known := _replay(asker, idempotency)):
         return known, True
@@ -163,6 +165,7 @@ class _Together:
 
     def prepare(self, ask: Ask, asker: Asker) -> _Prepared:
         """Decide on one request. Raises ProblemError; then nothing is kept but an event."""
+        _check_stops(asker)
         if asker.is_suspended:
             _refused(asker, "suspended")
             raise SuspendedError
@@ -174,6 +177,7 @@ class _Together:
         if asker.agent_id not in self._links:
             self._links[asker.agent_id] = queries.links_of_agent(asker.agent_id)
         link = _choose(ask.host, self._links[asker.agent_id])
+        _check_stops(asker, link.host.name)
         session = _session(ask, asker, link)
         circumstances, digest = self._circumstances_of(asker, link)
         decision = circumstances.decide(request, session.working_directory)
@@ -336,6 +340,16 @@ def _hold_room(agent_id: int, about_to_wait: int) -> None:
             f"{settings.ATOM_PENDING_PER_AGENT} commands of this agent wait for a person already. Wait for a decision, "
             "or cancel one.",
             retry_after=30,
+        )
+
+
+def _check_stops(asker: Asker, host: str | None = None) -> None:
+    """Raise StoppedError where a kill switch stops this agent, or this agent on this host."""
+    if stop := stop_of(agent=asker.name, host=host):
+        _refused(asker, "kill-switch")
+        raise StoppedError(
+            f"{stop.by} stopped {stop.what}: {stop.reason} Nothing begins until a person lifts it.",
+            stopped={"scope": stop.scope, "subject": stop.subject, "since": stop.since.isoformat()},
         )
 
 

@@ -19,6 +19,7 @@ from governance.policy.decide import Policy, decide
 from governance.policy.hosts import host_of
 from governance.policy.plan import Plan
 from governance.policy.types import Decision, Facts, Maturity, Outcome, Question, Rule
+from governance.stops import stop_of
 from shellagent import models, protocol
 from shellagent.models import AgentHost, Host, ShellSession
 from shellagent.services.moving import session_about, session_party
@@ -80,7 +81,7 @@ class Circumstances:
     #: The names of the agent and of the host, for operators' rules about them.
     agent: str
     host: str
-    #: A fact outside the policy that denies: `suspended`, `host-not-granted`, or empty.
+    #: A fact outside the policy that denies: `kill-switch`, `suspended`, `host-not-granted`, or empty.
     bar: str = ""
 
     @classmethod
@@ -92,6 +93,7 @@ class Circumstances:
         if link and link.maturity_cap:
             levels.append(Maturity(link.maturity_cap))
         facts = host.facts
+        bar = "suspended" if is_suspended else "" if link else "host-not-granted"
         return cls(
             policy=current_policy(),
             maturity=min(levels, key=lambda level: level.rank),
@@ -106,7 +108,7 @@ class Circumstances:
             agent_roots=(link.working_directory,) if link and link.working_directory else (),
             agent=agent,
             host=host.name,
-            bar="suspended" if is_suspended else "" if link else "host-not-granted",
+            bar="kill-switch" if stop_of(agent=agent, host=host.name) else bar,
         )
 
     @property
@@ -156,6 +158,7 @@ def _asked_for_secrets(decision: Decision, names: Sequence[str]) -> Decision:
 
 
 _BARS = {
+    "kill-switch": "A kill switch is on, so nothing begins until a person lifts it.",
     "suspended": "The agent was suspended after it asked.",
     "host-not-granted": "The agent may no longer use this host.",
 }

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from audit.tags import Tag
 from audit.trail import Event, record
+from governance.stops import stops_in_force
 from shellagent import limits, protocol, queries, wake
 from shellagent.errors import InstanceError
 from shellagent.models import Host, ServerStart, ShellSession
@@ -18,6 +19,7 @@ from shellagent.services.claiming import Claim, sessions_claim
 from shellagent.services.granting import public_keys
 from shellagent.services.hosts import host_party
 from shellagent.services.looking import looks_take, scripts_record
+from shellagent.services.stopping import grace_of, running_stop
 from shellagent.states import Status
 
 _has_served = False
@@ -143,13 +145,16 @@ def _attend(host: Host, request: PollRequest) -> tuple[CancelOrder, ...]:
     """Renew the leases that are due, which mostly are none, and return which of the sessions are to be stopped."""
     if not request.running:
         return ()
+    if stops := stops_in_force():
+        with transaction.atomic(savepoint=False):
+            running_stop(host.pk, stops)
     now = timezone.now()
     due_before = now + timedelta(seconds=limits.LEASE_RENEW_SECONDS)
     needs = queries.needs_of(host.pk, protocol.session_ids(request.running), due_before)
     if needs.due:
         running = ShellSession.objects.filter(pk__in=needs.due, host=host, status__in=[Status.CLAIMED, Status.RUNNING])
         running.update(lease_expires_at=now + timedelta(seconds=limits.LEASE_SECONDS))
-    return tuple(CancelOrder(str(session_id), why, limits.GRACE_SECONDS) for session_id, why in needs.cancels)
+    return tuple(CancelOrder(str(session_id), why, grace_of(why)) for session_id, why in needs.cancels)
 
 
 def _is_alive(host: Host, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from audit.trail import SYSTEM
 from governance.errors import InvalidError
+from governance.stops import stop_of
 from shellagent import limits, protocol, queries, wake
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
@@ -55,7 +56,9 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
                 answers[start.id] = settled
         sessions_move_locked(moves, actor=host_party(host))
         answers |= {str(session.pk): start_grant(session) for session in granted}
-    return StartAnswer(protocol.VERSION, tuple(answers[start_id] for start_id in dict.fromkeys(asked)))
+    stop = stop_of(host=host.name)
+    stopped = f"{stop.by} stopped {stop.what}: {stop.reason}" if stop else ""
+    return StartAnswer(protocol.VERSION, tuple(answers[start_id] for start_id in dict.fromkeys(asked)), stopped)
 
 
 def start_move(session: ShellSession, start_key: str, now: datetime) -> Move:

@@ -117,7 +117,16 @@ def test_the_options_described_are_those_there_are() -> None:
         "localagent": localagent.parser().format_help(),
         **{f"localagent {name}": parser.format_help() for name, parser in actions().items()},
     }
-    for name in ("init", "up", "tour", "rotate_signing_key", "rotate_audit_key", "auditverify", "auditrole"):
+    for name in (
+        "init",
+        "up",
+        "tour",
+        "rotate_signing_key",
+        "rotate_audit_key",
+        "auditverify",
+        "auditrole",
+        "killswitch",
+    ):
         command = load_command_class("atomsite", name)
         assert isinstance(command, BaseCommand)
         helps[name] = command.create_parser("manage.py", name).format_help()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from governance.models import KillSwitch
 from shellagent.models import ShellSession
 from tests.e2e.product import Product, eventually, is_running
 
@@ -17,6 +19,13 @@ FAMILY = """
 import os, subprocess, sys, time
 child = subprocess.Popen(["sleep", "300"], start_new_session=True)
 open(sys.argv[1], "a").write(f"{os.getpid()} {child.pid}\\n")
+time.sleep(300)
+"""
+#: Does not end when it is asked to.
+DEAF = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 time.sleep(300)
 """
 #: Leaves a line each time that it runs, then takes its time.
@@ -125,6 +134,30 @@ def test_cancel_kills_a_childs_child(product: Product, work: Path) -> None:
     ended = product.until(session["id"], "aborted", seconds=20)
     assert ended["left_behind"] == []
     assert [pid for pid in family if is_running(pid)] == []
+
+
+def test_the_kill_switch_ends_what_ignores_term_within_five_seconds(product: Product, work: Path) -> None:
+    (work / "deaf.py").write_text(DEAF)
+    pids = work / "deaf.pids"
+    session = start(product, work, "deaf.py", str(pids))
+    (pid,) = eventually(lambda: [int(pid) for pid in pids.read_text().split()] if pids.exists() else [])
+    waiting = product.execute("student", "ls /tmp", wait=0).json()
+    switched = product.manage("killswitch", "on", "--reason", "It deletes what it should not.")
+    assert switched.returncode == 0, switched.stderr
+    row = KillSwitch.objects.get()
+    eventually(lambda: not is_running(pid), seconds=8, why="it still runs")
+    took = (timezone.now() - row.switched_at).total_seconds()
+    assert 2 <= took < 5
+    ended = product.until(session["id"], "aborted", seconds=5)
+    assert (ended["termination_reason"], ended["rung"], ended["next_action"]) == ("kill_switch", "kill", "stop")
+    assert product.session(waiting["id"], "student")["status"] == "cancelled"
+    refused = product.execute("autonomous", ["ls", str(work)])
+    assert (refused.status_code, refused.json()["next_action"]) == (403, "stop")
+    told = product.manage("localagent", "status", "--state-dir", str(product.home / "host"))
+    assert "KILL SWITCH" in told.stdout
+    assert "Stopped: everything." in product.person().get("/admin/").text
+    assert product.manage("killswitch", "off", "--reason", "Its prompt is mended.").returncode == 0
+    assert product.run("autonomous", ["ls", str(work)])["status"] == "succeeded"
 
 
 def test_ten_megabytes_of_output(product: Product, work: Path) -> None:
