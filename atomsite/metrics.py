@@ -24,14 +24,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from atomsite.health import oldest_seconds
 from audit.models import AuditEvent
+from audit.negotiation import AsItIs
 from governance.authentication import bearer_key
 from governance.models import KillSwitch
 from governance.stops import stops_in_force
@@ -198,17 +198,6 @@ class _MaySeeHosts(BasePermission):
         return bool(request.user and request.user.has_perm(MetricsView.permission))
 
 
-class _AsItIs(BaseContentNegotiation):
-    """Errors are JSON whatever is accepted; the figures choose their own form."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0]
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> tuple[Any, str]:
-        renderer: BaseRenderer = renderers[0]
-        return renderer, str(renderer.media_type)
-
-
 @extend_schema(exclude=True)
 class MetricsView(APIView):
     """The figures, as text or as OpenMetrics by what the caller accepts."""
@@ -217,7 +206,7 @@ class MetricsView(APIView):
     authentication_classes = [MetricsTokenAuthentication, SessionAuthentication]
     permission_classes = [_MaySeeHosts]
     renderer_classes = [JSONRenderer]
-    content_negotiation_class = _AsItIs
+    content_negotiation_class = AsItIs
 
     def get(self, request: Request) -> HttpResponse:
         encode, content_type = choose_encoder(request.META.get("HTTP_ACCEPT", ""))

@@ -13,6 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from audit.key_files import KeyFileError
+from audit.sealing import SealError
 from governance.errors import (
     ConflictError,
     ForbiddenError,
@@ -129,7 +130,7 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
         problem = NotFoundError()
     elif isinstance(error, PermissionDenied):
         problem = ForbiddenError()
-    elif isinstance(error, OperationalError | InterfaceError | KeyFileError):
+    elif isinstance(error, OperationalError | InterfaceError | KeyFileError | SealError):
         problem = _unavailable(error)
     elif isinstance(error, DataError):
         problem = InvalidError("A value is too long for the database, or out of its range.")

@@ -12,7 +12,7 @@ from atomsite.problems import problem_index
 from audit.api import EventListView
 from governance.api import AgentListView, AgentView
 from shellagent.admin_card import card_now_view, card_view
-from shellagent.api import control, execute, host, sessions, stopping
+from shellagent.api import control, execute, export, host, sessions, stopping
 from shellagent.links import SessionConverter
 
 register_converter(SessionConverter, "session")
@@ -69,6 +69,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/host/sessions/<uuid:session_id>/output", host.HostOutputView.as_view(), name="host-output"),
     path("api/shell/log", host.RecordView.as_view(), name="host-record"),
     path("api/audit/events", EventListView.as_view(), name="audit-events"),
+    path("api/audit/export", export.ExportView.as_view(), name="audit-export"),
 ]
 
 handler404 = "atomsite.problems.not_found"

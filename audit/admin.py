@@ -23,13 +23,13 @@ from audit.admin_lists import ShowOnlyAdmin, UncountedChangeList
 from audit.admin_text import visible, visible_block
 from audit.models import AuditEvent
 from audit.reading import reading_record
+from audit.selecting import ASKING, PARTIES
 from audit.tags import Tag
 
 #: Words have no index: they are looked for in the newest events only, of the time that is chosen.
 TEXT_WINDOW: Final = 20_000
 #: As many events of a party are shown, the newest of those where it acted and of those done to it.
 PARTY_WINDOW: Final = 5_000
-_PARTIES: Final = ("user", "group", "agent", "host", "session", "rule", "system")
 
 
 @admin.register(AuditEvent)
@@ -72,13 +72,13 @@ class AuditEventAdmin(ShowOnlyAdmin[AuditEvent]):
         kind, _, rest = term.partition(":")
         if term in list(Tag):
             return queryset.filter(tag=term), False
-        if kind in _PARTIES and rest:
+        if kind in PARTIES and rest:
             return _of_party(queryset, kind, rest), False
         newest = queryset.order_by("-pk").values_list("pk", flat=True).first() or 0
         # A body is canonical JSON, in which quotes and line ends are spelled otherwise.
         text = canonical.dumps(term)[1:-1]
         # The search itself is in the trail by now, with its words.
-        others = queryset.exclude(tag=Tag.TRAIL_READ)
+        others = queryset.exclude(tag__in=ASKING)
         return others.filter(pk__gt=newest - TEXT_WINDOW, body__icontains=text), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

@@ -67,7 +67,11 @@ class Checkpoint:
 
 def note_sign(checkpoint: Checkpoint, keys: TrailKeys) -> str:
     """Return the signed note."""
-    text = checkpoint.text()
+    return text_sign(checkpoint.text(), keys)
+
+
+def text_sign(text: str, keys: TrailKeys) -> str:
+    """Return a signed note of this text, which ends with a line end."""
     return f"{text}\n{_DASH}{keys.log} {_encoded(keys.id + keys.sign(text.encode()))}\n"
 
 

@@ -70,6 +70,7 @@ class Tag(StrEnum):
     GROUP_PERMISSIONS_CHANGED = "group:permissions_changed"
     TRAIL_READ = "trail:read"
     TRAIL_REPLAYED = "trail:replayed"
+    TRAIL_EXPORTED = "trail:exported"
     ERASURE_REQUESTED = "erasure:requested"
     ERASURE_REFUSED = "erasure:refused"
     ERASURE_DONE = "erasure:done"

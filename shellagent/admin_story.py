@@ -73,6 +73,7 @@ def story_context(session: ShellSession, reader: User) -> dict[str, Any]:
         ),
         "frames": frames,
         "length_ms": frames[-1].at_ms if frames else 0,
+        "may_export": reader.has_perm("audit.export_audit"),
         **erasing_context(session, reader),
     }
 

@@ -2,25 +2,34 @@
 
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
 
 from audit.admin import AuditEventAdmin
 from audit.admin_filters import ActorTypeFilter, OutcomeFilter, SubjectFilter, TagFilter, TimeFilter
+from audit.exporting import Form
+from audit.key_files import KeyFileError
 from audit.models import AuditEvent
-from audit.tags import Tag
+from audit.sealing import SealError
+from audit.selecting import DECIDING
+from governance.admin_agents import person
+from governance.errors import ProblemError
 from governance.models import Agent
 from governance.policy.types import Category
+from governance.services import user_party
+from shellagent.downloads import download
+from shellagent.exporting import EXPORT_PERMISSION, Export, export_make, export_selection
 from shellagent.models import Approval, Host
 
 #: A menu of more names than this helps nobody; the search finds `agent:7` as well.
 _NAMES_MAX: Final = 200
-#: What an approver does to a session.
-_DECIDING: Final = [str(tag) for tag in (Tag.SESSION_QUEUED, Tag.SESSION_REJECTED, Tag.SESSION_DENIED)] + [
-    str(tag) for tag in (Tag.SESSION_DECIDED_AGAIN, Tag.APPROVAL_REFUSED)
-]
 
 
 class _NumberFilter(admin.SimpleListFilter):
@@ -73,7 +82,7 @@ class ApproverFilter(_NumberFilter):
         number = self.number()
         if number is None:
             return queryset
-        return queryset.filter(actor_type="user", actor_id=str(number), tag__in=_DECIDING)
+        return queryset.filter(actor_type="user", actor_id=str(number), tag__in=DECIDING)
 
 
 class EventCategoryFilter(admin.SimpleListFilter):
@@ -122,3 +131,31 @@ class ReviewedEventAdmin(AuditEventAdmin):
         *(TimeFilter, AgentFilter, HostFilter, ApproverFilter, EventCategoryFilter),
         *(OutcomeFilter, SubjectFilter, TagFilter, ActorTypeFilter),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        export = self.admin_site.admin_view(require_safe(self.export_view))
+        return [path("export/", export, name="audit_auditevent_export"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        forms = [Form.BUNDLE, Form.CSV, Form.OCSF] if request.user.has_perm(EXPORT_PERMISSION) else []
+        return super().changelist_view(request, {"export_forms": forms, **(extra_context or {})})
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Hand over what the list's filters leave; what they cannot be is said on the list."""
+        user = person(request)
+        if not user.has_perm(EXPORT_PERMISSION):
+            raise PermissionDenied
+        asked = {name: str(value) for name, value in request.GET.items() if name not in ("format", "p")}
+        form = request.GET.get("format", Form.BUNDLE)
+
+        def make() -> Export:
+            chosen = Form(form) if form in list(Form) else Form.BUNDLE
+            selection = export_selection(asked)
+            actor, now = user_party(user), timezone.now()
+            return export_make(form=chosen, selection=selection, actor=actor, door="the admin", now=now)
+
+        try:
+            return download(make)
+        except (ProblemError, KeyFileError, SealError) as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:audit_auditevent_changelist"))

@@ -124,6 +124,7 @@ def test_the_options_described_are_those_there_are() -> None:
         "rotate_signing_key",
         "rotate_audit_key",
         "auditverify",
+        "auditexport",
         "auditrole",
         "killswitch",
     ):
