@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -57,24 +57,24 @@ class AppendedFile:
     #: After a failed write or sync nobody knows what is on the disk: only writing it all anew helps.
     is_doubtful: bool = field(default=False, init=False)
 
-    def read(self) -> tuple[list[Line], list[bytes]]:
-        """Return the entries and the damaged lines. A last line that was torn is neither: it was never confirmed."""
-        lines: list[Line] = []
-        damaged: list[bytes] = []
+    def read(self) -> Iterator[Line | bytes]:
+        """Go through the file one line at a time: its entries, and as bytes the damaged lines.
+
+        A last line that was torn is neither: it was never confirmed.
+        """
         offset = 0
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
-            return lines, damaged
+            return
         with file:
             for part in file:
                 content = parse(part.rstrip(b"\n"))
                 if content is not None:
-                    lines.append(Line(content, offset, len(part)))
+                    yield Line(content, offset, len(part))
                 elif part.strip(b"\n") and part.endswith(b"\n"):
-                    damaged.append(part)
+                    yield part
                 offset += len(part)
-        return lines, damaged
 
     def append(self, data: bytes, *, is_synced: bool) -> int:
         """Append lines and return the offset where they begin. Raises OSError; then none of them counts."""

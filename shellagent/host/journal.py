@@ -19,12 +19,15 @@ from shellagent.host.state import free_bytes
 
 logger = logging.getLogger(__name__)
 
+MEBIBYTE: Final = 1024 * 1024
 WAITING_LIMIT: Final = 1000
-LEAST_FREE_BYTES: Final = 64 * 1024 * 1024
-#: Reports up to this many are also kept in memory, so that the usual case sends without reading the file again.
-KEPT_IN_MEMORY: Final = 64
+#: What waits may take so much of the file before nothing more is claimed.
+SPOOL_BYTES: Final = 50 * MEBIBYTE
+LEAST_FREE_BYTES: Final = 64 * MEBIBYTE
+#: Reports are also kept in memory up to this many bytes in all, so that the usual case sends without reading the file.
+KEPT_BYTES: Final = MEBIBYTE
 #: A file over this size is written anew when less than half of it is still needed.
-COMPACT_BYTES: Final = 4 * 1024 * 1024
+COMPACT_BYTES: Final = 4 * MEBIBYTE
 EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -42,7 +45,9 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Spooled:
-    """A result that waits to be acknowledged: in the file at `offset` (-1: in memory only), and in memory if few do."""
+    """A result that waits to be acknowledged: in the file at `offset` (-1: in memory only), and in memory if that has
+    room. `size` is in bytes, as it stands in the file.
+    """
 
     id: str
     offset: int
@@ -59,8 +64,12 @@ class Journal:
     path: Path
     boot_id: str = ""
     limit: int = WAITING_LIMIT
+    spool_bytes: int = SPOOL_BYTES
     _open: dict[str, Entry] = field(default_factory=dict, init=False)
     _waiting: dict[str, Spooled] = field(default_factory=dict, init=False)
+    #: Bytes of what waits, and of that what is in memory too.
+    _waiting_bytes: int = field(default=0, init=False)
+    _kept_bytes: int = field(default=0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,8 +78,11 @@ class Journal:
     def load(self) -> None:
         """Take up what an earlier process left, and write it anew. Damaged lines are put aside, never deleted."""
         with self._lock:
-            lines, damaged = self._file.read()
-            for item in lines:
+            damaged: list[bytes] = []
+            for item in self._file.read():
+                if isinstance(item, bytes):
+                    damaged.append(item)
+                    continue
                 try:
                     self._apply(item.content, item.offset, item.size)
                 except (LookupError, ValueError, TypeError) as error:
@@ -118,9 +130,8 @@ class Journal:
                 logger.error("The results of %s cannot be written to the journal: %s", names, error)
                 offset = -1
             for report, data in zip(reports, lines, strict=True):
-                keeps = offset < 0 or len(self._waiting) < KEPT_IN_MEMORY
-                self._open.pop(report.id, None)
-                self._waiting[report.id] = Spooled(report.id, offset, len(data), report if keeps else None)
+                keeps = offset < 0 or self._kept_bytes + len(data) <= KEPT_BYTES
+                self._wait(Spooled(report.id, offset, len(data), report if keeps else None))
                 offset += len(data) if offset >= 0 else 0
 
     def acknowledge(self, items: Sequence[Spooled]) -> None:
@@ -156,7 +167,7 @@ class Journal:
             except (OSError, LookupError, ValueError) as error:
                 logger.error("The journal %s cannot be read: %s", self.path, error)
             logger.error("The result of %s is damaged in the journal and given up.", item.id)
-            self._waiting.pop(item.id, None)
+            self._let_go(item.id)
         return None
 
     def ids(self) -> set[str]:
@@ -170,14 +181,36 @@ class Journal:
         return len(self._waiting)
 
     @property
-    def is_full(self) -> bool:
-        """Return whether no more may be claimed: too many results wait, or the disk is nearly full."""
+    def size(self) -> int:
+        """Return how many bytes wait."""
+        return self._waiting_bytes
+
+    def fullness(self) -> str:
+        """Return why nothing more may be claimed, as the beginning of a sentence; empty where there is room."""
+        if self._waiting_bytes >= self.spool_bytes:
+            most = self.spool_bytes // MEBIBYTE
+            return f"{self._waiting_bytes // MEBIBYTE} MiB of results wait for the server, and {most} are allowed"
         if len(self._waiting) >= self.limit:
-            return True
+            return f"{len(self._waiting)} results wait for the server"
         try:
-            return free_bytes(self.path.parent) < LEAST_FREE_BYTES
-        except OSError:
-            return True
+            if free_bytes(self.path.parent) >= LEAST_FREE_BYTES:
+                return ""
+        except OSError as error:
+            return f"the disk of {self.path.parent} cannot be asked for its room ({error.strerror})"
+        return f"the disk of {self.path.parent} has less than {LEAST_FREE_BYTES // MEBIBYTE} MiB free"
+
+    def _wait(self, item: Spooled) -> None:
+        self._open.pop(item.id, None)
+        self._let_go(item.id)
+        self._waiting[item.id] = item
+        self._waiting_bytes += item.size
+        self._kept_bytes += item.size if item.report is not None else 0
+
+    def _let_go(self, session_id: str) -> None:
+        item = self._waiting.pop(session_id, None)
+        if item is not None:
+            self._waiting_bytes -= item.size
+            self._kept_bytes -= item.size if item.report is not None else 0
 
     def _note(self, content: dict[str, Any]) -> None:
         """Append a line that may be lost: what it says would only be done again."""
@@ -203,11 +236,10 @@ class Journal:
                 self._open.pop(value, None)
             case "result":
                 report = protocol.decode(protocol.ExecutionReport, value)
-                self._open.pop(report.id, None)
-                self._waiting[report.id] = Spooled(report.id, offset, size, None)
+                self._wait(Spooled(report.id, offset, size, None))
             case "acknowledged":
                 for session_id in value:
-                    self._waiting.pop(session_id, None)
+                    self._let_go(session_id)
             case _:
                 raise ValueError(f"{kind!r} is no kind of line")
 
@@ -217,7 +249,7 @@ class Journal:
         return self._file.append(data, is_synced=is_synced)
 
     def _needed(self) -> int:
-        return sum(item.size for item in self._waiting.values()) + 200 * len(self._open)
+        return self._waiting_bytes + 200 * len(self._open)
 
     def _compact(self) -> None:
         """Write the file anew with what is still needed. Raises OSError; then the file is as it was."""
@@ -225,6 +257,13 @@ class Journal:
         self._file.rewrite(self._needed_lines(places))
         for item, offset, size in places:
             item.offset, item.size = offset, size
+        self._waiting_bytes = sum(item.size for item in self._waiting.values())
+        self._kept_bytes = 0
+        for item in self._waiting.values():
+            # What a full disk kept in memory stands in the file now.
+            if item.offset >= 0 and self._kept_bytes + item.size > KEPT_BYTES:
+                item.report = None
+            self._kept_bytes += item.size if item.report is not None else 0
 
     def _needed_lines(self, places: list[tuple[Spooled, int, int]]) -> Iterator[bytes]:
         offset = 0
@@ -259,15 +298,25 @@ class Journal:
             logger.error("They could not be written there: %s", error)
 
 
-def outstanding(path: Path) -> tuple[int, int]:
-    """Return how many sessions are open in a journal, and how many results wait; for looking at it from outside."""
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What a journal holds: how many sessions are open, how many results wait, and how many bytes these take."""
+
+    open: int = 0
+    waiting: int = 0
+    waiting_bytes: int = 0
+
+
+def outstanding(path: Path) -> Outstanding:
+    """Look at a journal from outside."""
     journal = Journal(path)
     try:
-        for item in AppendedFile(path).read()[0]:
-            journal._apply(item.content, item.offset, item.size)
+        for item in AppendedFile(path).read():
+            if not isinstance(item, bytes):
+                journal._apply(item.content, item.offset, item.size)
     except (OSError, LookupError, ValueError, TypeError) as error:
         logger.info("The journal %s cannot be read: %s", path, error)
-    return len(journal.entries()), journal.depth
+    return Outstanding(len(journal.entries()), journal.depth, journal.size)
 
 
 def report_without_run(

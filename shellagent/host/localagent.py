@@ -250,7 +250,7 @@ def _status(options: argparse.Namespace) -> int:
     known = background.find(state)
     enrolment = state.enrolment()
     url = known.url if known is not None else server_url(options, enrolment)
-    running, waiting = journal.outstanding(state.journal)
+    held = journal.outstanding(state.journal)
     result: dict[str, Any] = {
         "is_running": known is not None,
         "pid": known.pid if known else None,

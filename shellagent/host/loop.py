@@ -54,6 +54,7 @@ class Loop:
         #: Kept until an answer was read; also the key under which what is claimed with it is started.
         self._claim_key = str(uuid.uuid4())
         self._audit_failed = False
+        self._is_full = False
         self._looked: deque[protocol.Looked] = deque()
         self._queue_was_left = False
         self._empty_answers = 0
@@ -116,8 +117,20 @@ class Loop:
             self.draining.is_set()
             or self._audit_failed
             or self.desired_state == protocol.Desired.STOPPED
-            or self.sessions.journal.is_full
+            or self._has_no_room()
         )
+
+    def _has_no_room(self) -> bool:
+        """Return whether there is no room for more results, and say where that has changed."""
+        why = self.sessions.journal.fullness()
+        if bool(why) is not self._is_full:
+            self._is_full = bool(why)
+            if why:
+                # As an error, so that the server learns of it.
+                logger.error("Nothing more is claimed: %s.", why)
+            else:
+                self.say("there is room for results again")
+        return self._is_full
 
     def _poll(self, client: Client, claim_key: str, free_slots: int, hold_seconds: int) -> PollAnswer:
         if self.client.credential.refresh():

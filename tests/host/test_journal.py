@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shellagent.host import journal as journal_module
-from shellagent.host.appended import AppendedFile, line
-from shellagent.host.journal import Entry, Journal, outstanding, report_without_run
+from shellagent.host.appended import AppendedFile, Line, line
+from shellagent.host.journal import Entry, Journal, Outstanding, outstanding, report_without_run
 from shellagent.protocol import ExecutionReport, Reason, RunOutcome
 
 FILE = "journal.log"
@@ -29,6 +29,12 @@ def loaded(file: Path) -> Journal:
     journal = Journal(file)
     journal.load()
     return journal
+
+
+def sorted_out(file: Path) -> tuple[list[Line], list[bytes]]:
+    items = list(AppendedFile(file).read())
+    lines = [item for item in items if not isinstance(item, bytes)]
+    return lines, [item for item in items if isinstance(item, bytes)]
 
 
 def filled(file: Path) -> bytes:
@@ -60,7 +66,7 @@ def test_what_is_no_longer_needed_is_left_out_at_the_start(file: Path) -> None:
     assert file.stat().st_size < before
     journal.end("a")
     journal.acknowledge(journal.next(9, now=0))
-    assert outstanding(file) == (0, 0)
+    assert outstanding(file) == Outstanding()
     loaded(file)
     assert file.stat().st_size == 0
 
@@ -78,7 +84,7 @@ def test_cut_anywhere_it_holds_what_came_before(file: Path, data: st.DataObject)
     cut = data.draw(st.integers(0, len(content)))
     file.write_bytes(content[:cut])
     whole = [part for part in content[:cut].split(b"\n") if part and part in content.split(b"\n")]
-    lines, damaged = AppendedFile(file).read()
+    lines, damaged = sorted_out(file)
     assert (len(lines), damaged) == (len(whole), [])
     journal = loaded(file)
     journal.add([report("new")])
@@ -92,7 +98,7 @@ def test_one_wrong_byte_costs_one_line(file: Path, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(content) - 1))
     wrong = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
     file.write_bytes(content[:place] + bytes([wrong]) + content[place + 1 :])
-    lines, damaged = AppendedFile(file).read()
+    lines, damaged = sorted_out(file)
     assert len(lines) >= content.count(b" {") - 1
     assert len(damaged) <= 2
     journal = loaded(file)
@@ -131,17 +137,20 @@ def test_a_full_disk_does_not_lose_the_result(
     assert (after.ids(), [entry.id for entry in after.entries()]) == ({"a"}, ["c"])
 
 
-def test_memory_holds_only_so_many(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_IN_MEMORY", 2)
+def test_memory_holds_only_so_many_bytes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "KEPT_BYTES", 1500)
     journal = Journal(file)
-    journal.add([report(name) for name in "abc"])
+    journal.add([report("a"), report("long", "x" * 2000), report("b"), report("c"), report("d")])
     items = journal.next(9, now=0)
-    assert [item.report is None for item in items] == [False, False, True]
-    assert journal.read(items[2]) == report("c")
+    assert [item.report is None for item in items] == [False, True, False, False, True]
+    assert journal.read(items[1]) == report("long", "x" * 2000)
+    journal.acknowledge(items[:1])
+    journal.add([report("e")])
+    assert journal.next(9, now=0)[-1].report == report("e")
 
 
 def test_a_result_that_was_damaged_meanwhile_holds_up_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_IN_MEMORY", 0)
+    monkeypatch.setattr(journal_module, "KEPT_BYTES", 0)
     journal = Journal(file)
     journal.add([report("a")])
     file.write_bytes(file.read_bytes().replace(b"lost", b"last"))
@@ -151,7 +160,7 @@ def test_a_result_that_was_damaged_meanwhile_holds_up_nothing(file: Path, monkey
 
 def test_it_is_written_anew_when_it_is_large_and_little_is_needed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "COMPACT_BYTES", 20_000)
-    monkeypatch.setattr(journal_module, "KEPT_IN_MEMORY", 1)
+    monkeypatch.setattr(journal_module, "KEPT_BYTES", 1000)
     journal = Journal(file)
     journal.begin([Entry("open", "k", "d")])
     journal.add([report("kept"), report("kept too", "y" * 3000)])
@@ -167,11 +176,27 @@ def test_it_is_written_anew_when_it_is_large_and_little_is_needed(file: Path, mo
 
 def test_many_results_fill_it(file: Path) -> None:
     journal = Journal(file, limit=1)
-    before = journal.is_full
+    assert journal.fullness() == ""
     journal.add([report("a")])
-    assert (before, journal.is_full) == (False, True)
+    assert journal.fullness() == "1 results wait for the server"
+
+
+def test_large_results_fill_it_until_they_are_acknowledged(file: Path) -> None:
+    most = 1024 * 1024
+    journal = Journal(file, spool_bytes=most)
+    journal.add([report("a", "x" * (most - 1000))])
+    assert journal.fullness() == ""
+    # What comes beyond is kept all the same: only claiming stops.
+    journal.add([report("b", "x" * 2000)])
+    assert journal.fullness() == "1 MiB of results wait for the server, and 1 are allowed"
+    after = Journal(file, spool_bytes=most)
+    after.load()
+    assert (after.size, outstanding(file).waiting_bytes) == (journal.size, journal.size - 2)
+    assert after.fullness() == journal.fullness()
+    after.acknowledge(after.next(1, now=0))
+    assert (after.fullness(), after.ids()) == ("", {"b"})
 
 
 def test_a_disk_that_is_nearly_full_fills_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "LEAST_FREE_BYTES", 1 << 62)
-    assert Journal(file).is_full
+    assert "MiB free" in Journal(file).fullness()

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from shellagent.host.errors import ConflictError, UnauthorisedError, UnavailableError
-from shellagent.host.journal import Entry, Journal, outstanding
+from shellagent.host.journal import Entry, Journal, Outstanding, outstanding
 from shellagent.host.loop import Loop
 from shellagent.host.state import StateFolder
 from shellagent.host.tree import MARKER
@@ -41,7 +41,7 @@ def test_a_session_runs_once_and_its_result_arrives(
     deadline = time.monotonic() + 5
     while loop.sessions.journal.depth and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert outstanding(state.journal) == (0, 0)
+    assert outstanding(state.journal) == Outstanding()
     assert loop.sessions.is_idle()
 
 
@@ -303,7 +303,7 @@ def test_a_crashed_run_is_ended_and_reported_as_lost(
         loop.sessions.deliver()
         record = server.result(session_id)
         assert (record["outcome"], record["reason"], record["start_key"]) == ("lost", "agent_restart", "k1")
-        server.wait_for(lambda: outstanding(state.journal) == (0, 0))
+        server.wait_for(lambda: outstanding(state.journal) == Outstanding())
         assert make_loop().sessions.recover() == 0
         assert server.started == {}
     finally:
@@ -345,7 +345,7 @@ def test_one_result_that_is_turned_away_does_not_hold_up_the_others(
             pass
     server.result(good.id)
     server.wait_for(lambda: loop.sessions.journal.ids() == {bad.id})
-    assert outstanding(state.journal) == (0, 1)
+    assert (outstanding(state.journal).open, outstanding(state.journal).waiting) == (0, 1)
 
 
 def test_the_private_temporary_folder_is_empty_for_the_next(make_loop: MakeLoop, server: StubServer) -> None:
