@@ -64,6 +64,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/local-agent/rotate-key", control.RotateKeyView.as_view(), name="host-rotate-key"),
     path("api/host/key", host.KeyView.as_view(), name="host-key"),
     path("api/host/poll", host.PollView.as_view(), name="host-poll"),
+    path("api/host/status", host.HostStatusView.as_view(), name="host-status"),
     path("api/host/start", host.StartView.as_view(), name="host-grant"),
     path("api/host/enroll", host.EnrolView.as_view(), name="host-enrol"),
     path("api/host/sessions/<uuid:session_id>/output", host.HostOutputView.as_view(), name="host-output"),

@@ -27,7 +27,10 @@ SEGMENT_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a host says of itself. `protected` are the absolute paths that no command there may reach."""
+    """What a host says of itself. `protected` are the absolute paths that no command there may reach.
+
+    `limits` are what one session may take of it, and results that wait: numbers by name, whose end is their unit.
+    """
 
     home: str
     user: str
@@ -36,6 +39,7 @@ class HostFacts:
     platform: str
     protected: tuple[str, ...] = ()
     is_root: bool = False
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

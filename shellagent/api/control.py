@@ -57,6 +57,7 @@ def _host_json(host: Host, counts: HostCounts) -> Json:
         "spool": host.spool,
         "protections": host.protections,
         "protections_missing": list(missing(host.protections)) if host.last_seen_at else None,
+        "limits": host.facts.get("limits") or None,
         "another_instance_refused_at": host.instance_refused_at.isoformat() if host.instance_refused_at else None,
         "last_error": host.last_error or None,
         "last_error_at": host.last_error_at.isoformat() if host.last_error_at else None,

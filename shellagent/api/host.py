@@ -19,6 +19,8 @@ from governance import keys
 from governance.authentication import bearer_key
 from governance.errors import InvalidError
 from shellagent import limits, protocol, schema
+from shellagent.api.control import hosts_json
+from shellagent.api.serializers import HostSerializer
 from shellagent.authentication import EnrolmentCodeAuthentication, HostCaller, HostKeyAuthentication, Newcomer
 from shellagent.errors import ProtocolVersionError
 from shellagent.models import Host
@@ -170,6 +172,15 @@ class KeyView(HostView):
         return Response(
             protocol.encode(protocol.KeyAnswer(protocol.VERSION, key)), headers={"Cache-Control": "no-store"}
         )
+
+
+class HostStatusView(HostView):
+    """What the server knows of the host that asks."""
+
+    @extend_schema(operation_id="host_status", responses={200: HostSerializer})
+    def get(self, request: Request) -> Response:
+        (shown,) = hosts_json([self.host()])
+        return Response(shown)
 
 
 class EnrolView(HostView):

@@ -214,6 +214,11 @@ class HostSerializer(NamedSerializer):
         allow_null=True,
         help_text="Those that a machine can have and this one does not; null before it was first heard of.",
     )
+    limits = serializers.DictField(
+        child=serializers.IntegerField(),
+        allow_null=True,
+        help_text="What one session may take of it, and results that wait: each name ends with its unit.",
+    )
     another_instance_refused_at = serializers.DateTimeField(
         allow_null=True, help_text="When a second live process with its key was last refused: it may be a copy."
     )

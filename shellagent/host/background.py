@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -36,6 +37,9 @@ class Known:
     arguments: tuple[str, ...] = ()
     #: Whether a service manager started it, which then is the one to stop and start it.
     is_service: bool = False
+    #: What confines its commands, and what it runs; not known before it has probed.
+    protections: tuple[str, ...] | None = None
+    version: str = ""
 
     def is_alive(self) -> bool:
         """Return whether this very process still runs."""
@@ -53,18 +57,21 @@ def kept_arguments(known: Known) -> list[str]:
 
 def note_own_process(
     state: StateFolder, url: str, ceiling: str = "", arguments: Sequence[str] = (), *, is_service: bool = False
-) -> None:
+) -> Known:
     """Write the PID file for this process, which holds the state folder. `arguments` are what a restart gives again."""
     began = psutil.Process().create_time()
-    content = {
-        "pid": os.getpid(),
-        "create_time": began,
-        "url": url,
-        "ceiling": ceiling,
-        "arguments": list(arguments),
-        "is_service": is_service,
-    }
-    write_durably(state.pid_file, json.dumps(content).encode())
+    known = Known(os.getpid(), began, url, ceiling, tuple(arguments), is_service)
+    _write(state, known)
+    return known
+
+
+def note_what_it_is(state: StateFolder, known: Known, *, protections: Sequence[str], version: str) -> None:
+    """Add to the PID file what this process has found out about itself."""
+    _write(state, dataclasses.replace(known, protections=tuple(protections), version=version))
+
+
+def _write(state: StateFolder, known: Known) -> None:
+    write_durably(state.pid_file, json.dumps(dataclasses.asdict(known)).encode())
 
 
 def forget_own_process(state: StateFolder) -> None:
@@ -83,6 +90,8 @@ def find(state: StateFolder) -> Known | None:
             str(data.get("ceiling", "")),
             tuple(map(str, data.get("arguments", ()))),
             data.get("is_service") is True,
+            None if data.get("protections") is None else tuple(map(str, data["protections"])),
+            str(data.get("version", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

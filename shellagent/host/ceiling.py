@@ -16,11 +16,22 @@ from typing import Any, Final
 from governance.policy.types import Access, Category
 from shellagent.host.environment import NAME, is_within
 from shellagent.host.errors import RefusedError, StateError
+from shellagent.host.journal import SPOOL_BYTES
+from shellagent.host.limits import MEBIBYTE, Limits
 from shellagent.host.state import read_secret
 from shellagent.masking import SHORTEST_KNOWN
 from shellagent.protocol import PathGrant, Reason
 
 MOST_SECONDS: Final = 300
+LARGEST: Final = 10**9
+#: For each size in [limits] what it sets, in which unit, and the least with which a command still starts.
+_LIMITS: Final = {
+    "memory_mib": ("memory_bytes", MEBIBYTE, 16),
+    "processes": ("processes", 1, 1),
+    "file_mib": ("file_bytes", MEBIBYTE, 1),
+    "cpu_seconds": ("cpu_seconds", 1, 1),
+    "open_files": ("open_files", 1, 32),
+}
 #: Names that the host gives every command; no secret may stand in their place.
 _OWN_NAMES: Final = frozenset({"PATH", "LANG", "HOME", "TMPDIR", "USER", "LOGNAME"})
 _ORDER: Final = tuple(sorted((one for one in Category if one is not Category.BLOCKED), key=lambda one: one.severity))
@@ -64,6 +75,10 @@ class Ceiling:
     #: Names that a session may set, or their beginnings with a star; None: all that no other rule refuses.
     environment: tuple[str, ...] | None = None
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    #: What one session may take of the machine.
+    limits: Limits = field(default_factory=Limits)
+    #: What results that wait for the server may take of the disk before nothing more is claimed.
+    spool_mib: int = SPOOL_BYTES // MEBIBYTE
 
     @property
     def judges_plans(self) -> bool:
@@ -104,8 +119,17 @@ class Ceiling:
                 for name, source in self.secrets.items()
             }
             or None,
+            "limits": self._own_limits() or None,
         }
         return {"file": self.path, **{name: value for name, value in limits.items() if value is not None}}
+
+    def shown_limits(self) -> dict[str, int]:
+        """Return the sizes that hold here, whether the file says them or not."""
+        return {**self.limits.shown(), "spool_mib": self.spool_mib}
+
+    def _own_limits(self) -> dict[str, int]:
+        usual = NO_CEILING.shown_limits()
+        return {name: value for name, value in self.shown_limits().items() if value != usual[name]}
 
 
 NO_CEILING: Final = Ceiling()
@@ -166,6 +190,8 @@ class _Reader:
             "longest_timeout_seconds": self._seconds,
             "environment": self._names,
             "secrets": self._secrets,
+            "limits": self._limits,
+            "spool_mib": self._number,
         }
 
     def ceiling(self) -> Ceiling:
@@ -195,6 +221,21 @@ class _Reader:
         if type(value) is not int or not 1 <= value <= MOST_SECONDS:
             raise self._wrong(f"{name!r} is a whole number from 1 to {MOST_SECONDS}")
         return value
+
+    def _number(self, name: str, value: object, least: int = 1) -> int:
+        if type(value) is not int or not least <= value <= LARGEST:
+            raise self._wrong(f"{name!r} is a whole number from {least} to {LARGEST}")
+        return value
+
+    def _limits(self, name: str, value: object) -> Limits:
+        if not isinstance(value, dict):
+            raise self._wrong(f"{name!r} is a table: [{name}]")
+        self._only(value, _LIMITS, f"in [{name}], ")
+        sizes = {}
+        for one, number in value.items():
+            field_name, factor, least = _LIMITS[one]
+            sizes[field_name] = self._number(one, number, least) * factor
+        return Limits(**sizes)
 
     def _category(self, name: str, value: object) -> Category:
         if value not in _ORDER:

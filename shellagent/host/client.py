@@ -124,6 +124,13 @@ class Client:
         message = protocol.KeyRequest(protocol.VERSION)
         return self._decode(protocol.KeyAnswer, self._call("/api/host/key", message)).key
 
+    def status(self) -> Mapping[str, Any]:
+        """Return what the server knows of this host. Changes nothing."""
+        answer = self.request("GET", "/api/host/status")
+        if answer.status == 200 and isinstance(answer.body, Mapping):
+            return answer.body
+        raise failure(answer, where=f"{self.url}/api/host/status")
+
     def request(
         self,
         method: str,

@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -94,6 +95,17 @@ def shown_end(report: ExecutionReport) -> str:
     left = f", left behind: {', '.join(map(str, report.left_behind))}" if report.left_behind else ""
     rung = f", {report.rung}" if report.rung is not Rung.NONE else ""
     return f"{report.outcome} ({report.reason}{code}) after {report.duration_us / 1_000_000:.3f} s{rung}{left}"
+
+
+def shown_sizes(sizes: Mapping[str, int]) -> str:
+    """Return sizes in a line, such as `memory 6000 MiB, processes 1024`, by the names that the ceiling has for them."""
+    units = {"mib": "MiB", "seconds": "s"}
+    parts = []
+    for name, value in sizes.items():
+        words, _, unit = name.rpartition("_")
+        known = units.get(unit)
+        parts.append(f"{words} {value} {known}" if known else f"{name.replace('_', ' ')} {value}")
+    return ", ".join(parts)
 
 
 def without_escapes(text: str) -> str:

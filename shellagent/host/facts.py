@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shellagent import protocol
+from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.state import PRODUCT, StateFolder, atom_home, cache_folder
 
 
@@ -26,16 +27,17 @@ def protected_paths(state: StateFolder, others: Iterable[str] = ()) -> tuple[str
     return tuple(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
-def host_facts(state: StateFolder, scratch: Path, protected: Iterable[str] = ()) -> protocol.HostFacts:
-    """Return the facts that the server decides with; `protected` are paths besides this product's own."""
+def host_facts(state: StateFolder, scratch: Path, of_host: Ceiling = NO_CEILING) -> protocol.HostFacts:
+    """Return the facts that the server decides with, and shows; `of_host` is this host's own ceiling."""
     return protocol.HostFacts(
         home=os.path.expanduser("~"),
         user=user_name(),
         scratch=str(scratch),
         hostname=socket.gethostname(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-        protected=protected_paths(state, protected),
+        protected=protected_paths(state, of_host.files),
         is_root=os.geteuid() == 0,
+        limits=of_host.shown_limits(),
     )
 
 

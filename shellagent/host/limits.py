@@ -7,6 +7,7 @@ count, the memory and the processes of a whole tree, is looked at now and then w
 import contextlib
 import os
 import resource
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,12 @@ from typing import Final
 from shellagent.protocol import Reason
 
 MEBIBYTE: Final = 1024 * 1024
+#: Threads count too where the kernel bounds the number: so many for each process that is allowed, and some for the
+#: supervisor.
+TASKS_PER_PROCESS: Final = 4
+MORE_TASKS: Final = 64
+#: A file of this size may be written in the first moment of a program, before its own limit is set.
+FIRST_FILE_BYTES: Final = 16 * 1024 * MEBIBYTE
 #: How often a run should look, in seconds.
 LOOK_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 300
@@ -33,18 +40,45 @@ class Limits:
     #: Of the whole tree.
     processes: int = 1024
     #: Of one file.
-    file_bytes: int = 16 * 1024 * MEBIBYTE
+    file_bytes: int = FIRST_FILE_BYTES
     #: Of one process, on all processors together.
     cpu_seconds: int = LONGEST_SECONDS * (os.cpu_count() or 1)
     #: Of one process.
     open_files: int = 65536
     #: Of one process. Not set by default: several runtimes reserve far more than they use.
     address_space_bytes: int = 0
+    #: Processes and threads of the user that commands run as, in all sessions together and whatever else it runs.
+    #: For a user of its own where there is no cgroup.
+    user_tasks: int = 0
 
-    def hold(self, pid: int) -> None:
-        """Put a process that was just started under the kernel's limits; a lower one that it has is kept.
+    @property
+    def tasks(self) -> int:
+        """Return how many processes and threads the kernel should let a session have."""
+        return self.processes * TASKS_PER_PROCESS + MORE_TASKS
 
-        A confined thread may not do this to another process, so it is done by the host.
+    def shown(self) -> dict[str, int]:
+        """Return what people may set of it, by the names that the ceiling has for it."""
+        return {
+            "memory_mib": self.memory_bytes // MEBIBYTE,
+            "processes": self.processes,
+            "file_mib": self.file_bytes // MEBIBYTE,
+            "cpu_seconds": self.cpu_seconds,
+            "open_files": self.open_files,
+        }
+
+    def words_about(self, number: int) -> str:
+        """Return a sentence about the limit that a signal stands for, empty where it stands for none."""
+        if number == signal.SIGXFSZ:
+            return f" This host lets one file have {self.file_bytes // MEBIBYTE} MiB."
+        if number == signal.SIGXCPU:
+            return f" This host gives one process {self.cpu_seconds} s of processor time."
+        return ""
+
+    def hold(self, *pids: int) -> None:
+        """Put processes that were just started under the kernel's limits; a lower one that they have is kept.
+
+        A confined thread may not do this to another process, so it is done by the host. Raises PermissionError where
+        it may not either.
         """
         wanted = {
             resource.RLIMIT_CORE: 0,
@@ -52,21 +86,24 @@ class Limits:
             resource.RLIMIT_CPU: self.cpu_seconds or resource.RLIM_INFINITY,
             resource.RLIMIT_NOFILE: self.open_files or resource.RLIM_INFINITY,
             resource.RLIMIT_AS: self.address_space_bytes or resource.RLIM_INFINITY,
+            resource.RLIMIT_NPROC: self.user_tasks or resource.RLIM_INFINITY,
         }
-        for number, most in wanted.items():
-            if most == resource.RLIM_INFINITY:
-                continue
+        for pid in pids:
             # It may have ended meanwhile.
-            with contextlib.suppress(OSError, ValueError):
-                soft, hard = resource.prlimit(pid, number)
-                resource.prlimit(pid, number, (_lower(soft, most), _lower(hard, most)))
+            with contextlib.suppress(ProcessLookupError):
+                for number, most in wanted.items():
+                    if most != resource.RLIM_INFINITY:
+                        soft, hard = resource.prlimit(pid, number)
+                        resource.prlimit(pid, number, (_lower(soft, most), _lower(hard, most)))
 
     def hold_from_birth(self) -> None:
         """Hold this process to what must bind a command from its first moment: core dumps and the size of files."""
-        for number, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, self.file_bytes)):
+        for number, most in (
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, max(self.file_bytes, FIRST_FILE_BYTES)),
+        ):
             soft, hard = resource.getrlimit(number)
-            if number == resource.RLIMIT_CORE or most:
-                resource.setrlimit(number, (_lower(soft, most), hard))
+            resource.setrlimit(number, (_lower(soft, most), hard))
 
 
 @dataclass(frozen=True, slots=True)

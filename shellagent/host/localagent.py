@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +22,15 @@ from shellagent.host.arguments import (
     server_url,
     state_folder,
 )
-from shellagent.host.client import Client
+from shellagent.host.ceiling import Ceiling
+from shellagent.host.client import Client, product_version
 from shellagent.host.console import without_escapes
 from shellagent.host.credential import renew
 from shellagent.host.errors import DeclinedError, StateError, UnauthorisedError, UnavailableError
 from shellagent.host.pinned import PinnedKeys
-from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, read_secret, take_key
+from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, read_secret, take_key
+from shellagent.host.status_text import status_text
+from shellagent.protections import missing
 
 PROGRAM: Final = "localagent"
 CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
@@ -251,78 +254,64 @@ def _status(options: argparse.Namespace) -> int:
     enrolment = state.enrolment()
     url = known.url if known is not None else server_url(options, enrolment)
     held = journal.outstanding(state.journal)
+    of_host = _ceiling(state, known)
+    server, reported = _ask_server(state, url)
+    protections = known.protections if known else None
     result: dict[str, Any] = {
         "is_running": known is not None,
         "pid": known.pid if known else None,
         "running_seconds": int(time.time() - known.create_time) if known else None,
+        "version": (known.version if known else "") or product_version(),
+        "boot_id": boot_id(),
         "host_id": enrolment.host_id or None,
         "name": enrolment.name or None,
         "url": url,
         "state_dir": str(state.path),
-        "spool": waiting,
-        "journal": running,
-        "ceiling": _ceiling(state, known),
+        "spool": held.waiting,
+        "spool_bytes": held.waiting_bytes,
+        "journal": held.open,
+        "protections": None if protections is None else list(protections),
+        "protections_missing": None if protections is None else list(missing(protections)),
+        "ceiling": (of_host.shown() if of_host.path else None) if isinstance(of_host, Ceiling) else of_host,
+        "limits": of_host.shown_limits() if isinstance(of_host, Ceiling) else None,
         "last_log_line": without_escapes(background.last_line(state.log_file)) or None,
-        "server": _ask_server(state, url),
+        "server": server,
+        "reported": reported,
     }
-    _say(options, result, _status_text(result))
+    _say(options, result, status_text(result))
     return Exit.OK if known is not None else Exit.UNAVAILABLE
 
 
-def _status_text(result: dict[str, Any]) -> str:
-    lines = [
-        f"local agent: runs with pid {result['pid']} since {result['running_seconds']} s"
-        if result["is_running"]
-        else "local agent: does not run; start it with `manage.py localagent start`",
-        f"host:        {result['name'] or 'not enrolled'}" + (f" ({result['host_id']})" if result["host_id"] else ""),
-        f"server:      {result['url']}: {result['server']}",
-        f"running:     {result['journal']} sessions, {result['spool']} results wait for the server",
-    ]
-    lines.append(f"ceiling:     {_ceiling_text(result['ceiling'])}")
-    if result["last_log_line"]:
-        lines.append(f"last line:   {result['last_log_line']}")
-    return "\n".join(lines)
-
-
-def _ceiling(state: StateFolder, known: background.Known | None) -> dict[str, Any] | None:
+def _ceiling(state: StateFolder, known: background.Known | None) -> Ceiling | dict[str, str]:
     """Return the ceiling as it is in its file: that of the running process, else the state folder's."""
     path = Path(known.ceiling) if known is not None and known.ceiling else state.ceiling
     try:
-        found = ceiling.load(path)
+        return ceiling.load(path)
     except StateError as error:
         return {"error": str(error)}
-    return found.shown() if found.path else None
 
 
-def _ceiling_text(shown: Mapping[str, Any] | None) -> str:
-    if shown is None:
-        return "none; what the server decides runs here"
-    parts = []
-    for name, value in shown.items():
-        items = [f"{one} from {where}" for one, where in value.items()] if isinstance(value, dict) else value
-        parts.append(f"{name} {', '.join(items) if isinstance(items, list) else items}")
-    return "; ".join(parts)
-
-
-def _ask_server(state: StateFolder, url: str) -> str:
-    """Return in a few words whether the server answers and takes the key, without a side effect."""
+def _ask_server(state: StateFolder, url: str) -> tuple[str, dict[str, Any] | None]:
+    """Return in a few words whether the server answers and takes the key, and what it knows of this host."""
     try:
         key = state.key()
     except StateError as error:
-        return f"not asked: {error}"
+        return f"not asked: {error}", None
     client = Client(url, key)
     try:
         # No starts: a call that is checked like any other and changes nothing.
         answer = client.start(protocol.StartRequest(protocol.VERSION, "", ()))
+        reported = dict(client.status())
     except UnavailableError as error:
-        return f"down: {error}"
+        return f"down: {error}", None
     except UnauthorisedError as error:
-        return f"refuses the key: {error}"
+        return f"refuses the key: {error}", None
     except DeclinedError as error:
-        return f"answers, with trouble: {error}"
+        return f"answers, with trouble: {error}", None
     finally:
         client.close()
-    return f"KILL SWITCH: {without_escapes(answer.stopped)}" if answer.stopped else "answers and knows this host"
+    is_stopped = f"KILL SWITCH: {without_escapes(answer.stopped)}" if answer.stopped else ""
+    return is_stopped or "answers and knows this host", reported
 
 
 def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:

@@ -16,6 +16,7 @@ from shellagent.host.builtin import BUILTINS, Place
 from shellagent.host.errors import CommandError, RefusedError
 from shellagent.host.git import OBLIGATION_GIT_HARDENED, harden
 from shellagent.host.globbing import Expander
+from shellagent.host.limits import Limits
 from shellagent.host.reach import shown
 from shellagent.host.redirects import OWN_DESCRIPTORS, open_target
 from shellagent.host.runner import Prepared, Runner
@@ -36,11 +37,15 @@ class End:
     detail: str = ""
 
     @classmethod
-    def of(cls, name: str, status: int) -> "End":
-        """Return the end of a program by what its parent was told: negative for a signal."""
+    def of(cls, name: str, status: int, limits: Limits | None = None) -> "End":
+        """Return the end of a program by what its parent was told: negative for a signal.
+
+        `limits` are those that it had: where the signal stands for one, the detail says so.
+        """
         if status >= 0:
             return cls(status)
-        return cls(128 - status, Reason.SIGNAL, f"{shown(name)} was ended by {_signal_name(-status)}.")
+        about = limits.words_about(-status) if limits is not None else ""
+        return cls(128 - status, Reason.SIGNAL, f"{shown(name)} was ended by {_signal_name(-status)}.{about}")
 
 
 def _signal_name(number: int) -> str:
@@ -119,9 +124,8 @@ class Pipeline:
             _close(opened, kept={descriptor for command in ready for descriptor in command.files})
             if ready:
                 prepared.confinement.spawn(lambda: _spawn_all(ready, runner, prepared))
-            for command in ready:
-                if command.process is not None:
-                    runner.limits.hold(command.process.pid)
+                started = [command.process.pid for command in ready if command.process is not None]
+                prepared.confinement.as_its_user(lambda: runner.limits.hold(*started))
         finally:
             _close(opened)
 

@@ -237,7 +237,7 @@ class Run:
     def _reap(self, running: Running, process: "subprocess.Popen[bytes]", ended: int) -> None:
         self._unwatch(ended)
         os.close(ended)
-        running.end = End.of(running.command.program, process.wait())
+        running.end = End.of(running.command.program, process.wait(), self.runner.limits)
         self._advance()
 
     def _write(self, running: Running, writer: Writer, descriptor: int) -> None:

@@ -5,14 +5,16 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from governance.policy.types import Facts
 from shellagent import protocol
-from shellagent.host import background, ceiling, console, facts, limits, tree
+from shellagent.host import background, ceiling, cgroups, console, facts, limits, tree
 from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, refuse_root, server_url, state_folder
 from shellagent.host.capabilities import Account, find_account
 from shellagent.host.ceiling import NO_CEILING, Ceiling
+from shellagent.host.cgroups import Cgroups
 from shellagent.host.client import Client, product_version
 from shellagent.host.credential import credential_of
 from shellagent.host.environment import is_within, search_path
@@ -114,6 +116,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
     state.create()
     _lock(state)
     _wait_for_room(state, may_wait=not options.once)
+    groups = cgroups.find(f"atom-{temporary_folder(state.path).name}")
     zygote = Zygote.start(kept=(state.lock_descriptor,))
     try:
         enrolment = state.enrolment()
@@ -124,8 +127,8 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         _make_scratch(scratch, facts.protected_paths(state, limits_of_host.files))
         if is_own_process:
             tree.hide_memory()
-            limits.Limits().hold_from_birth()
-        background.note_own_process(state, url, limits_of_host.path, options.given, is_service=is_service)
+            limits_of_host.limits.hold_from_birth()
+        known = background.note_own_process(state, url, limits_of_host.path, options.given, is_service=is_service)
         account = find_account(options.run_as) if options.run_as else None
         if account is not None:
             os.chown(scratch, account.uid, account.gid)
@@ -139,7 +142,10 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
             concurrency=options.concurrency,
             account=account,
             limits_of_host=limits_of_host,
+            groups=groups,
         )
+        protections = loop.sessions.settings.protections
+        background.note_what_it_is(state, known, protections=protections, version=loop.version)
         missing = loop.sessions.settings.sandbox().missing
         if options.require_sandbox and missing:
             names = ", ".join(missing)
@@ -152,6 +158,8 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         return process.run_once() if options.once else process.run()
     finally:
         zygote.close()
+        if groups is not None:
+            groups.remove()
         background.forget_own_process(state)
         state.unlock()
 
@@ -196,16 +204,22 @@ def build_loop(
     concurrency: int,
     account: Account | None = None,
     limits_of_host: Ceiling = NO_CEILING,
+    groups: Cgroups | None = None,
 ) -> Loop:
     """Put a host process together; probes the sandbox on the way. Raises StateError where a folder cannot be made."""
-    slots = Slots(concurrency, temporary_folder(state.path))
+    sizes = limits_of_host.limits
+    if account is not None and groups is None:
+        sizes = replace(sizes, user_tasks=sizes.tasks)
+    slots = Slots(concurrency, temporary_folder(state.path), groups, sizes.tasks)
     try:
         slots.create()
     except OSError as error:
         raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
     sandbox = Sandbox(tool_roots=enrolment.path, account=account)
     sandbox.probe(state.path)
-    known = facts.host_facts(state, scratch, limits_of_host.files)
+    if groups is not None:
+        sandbox.protections += (cgroups.PROTECTION,)
+    known = facts.host_facts(state, scratch, limits_of_host)
     boot = boot_id()
     # Only now, after the zygote was forked: supervisors check no signatures, and need not carry what does.
     from shellagent.host.pinned import PinnedKeys  # noqa: PLC0415
@@ -230,8 +244,9 @@ def build_loop(
             protections=sandbox.protections,
             grace_seconds=GRACE_SECONDS,
             roots=limits_of_host.roots,
+            limits=sizes,
         ),
-        journal=Journal(state.journal, boot),
+        journal=Journal(state.journal, boot, spool_bytes=limits_of_host.spool_mib * limits.MEBIBYTE),
         slots=slots,
         instance_id=state.instance_id(),
         boot_id=boot,
@@ -283,6 +298,7 @@ def _warn(loop: Loop, *, is_root: bool) -> None:
         "All of it is audited on the server.",
         f"protections: {', '.join(sandbox.protections) or 'NONE. No sandbox works on this machine'}",
         _ceiling_line(loop.sessions.holding.ceiling),
+        f"limits: {console.shown_sizes(loop.facts.limits)}",
         f"sessions at once: {loop.sessions.slots.count}; scratch folder: {loop.facts.scratch}",
     ):
         loop.say(line)

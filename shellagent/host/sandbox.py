@@ -64,22 +64,47 @@ class Confinement:
 
     def spawn(self, start: Callable[[], T]) -> T:
         """Call `start` in a confined thread and return what it returns. Raises what it raises, or OSError."""
-        results: list[T] = []
-        errors: list[BaseException] = []
 
-        def confined() -> None:
-            try:
-                self.enter()
-                results.append(start())
-            except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
-                errors.append(error)
+        def confined() -> T:
+            self.enter()
+            return start()
 
-        thread = threading.Thread(target=confined, name="spawn")
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+        return _on_a_thread(confined)
+
+    def as_its_user(self, do: Callable[[], None]) -> None:
+        """Call `do` as the user that the command runs as, otherwise unconfined. Raises what it raises, or OSError.
+
+        Without every right of root's, only that user may set limits of its processes.
+        """
+        account = self.account
+        if account is None:
+            do()
+            return
+
+        def become() -> None:
+            account.become()
+            do()
+
+        _on_a_thread(become)
+
+
+def _on_a_thread(do: Callable[[], T]) -> T:
+    """Call something on a thread of its own, which ends with what it has given up."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(do())
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="spawn")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 class _Unconfined(Confinement):

@@ -37,7 +37,6 @@ HARDENING: Final = (
 SYSTEM_HARDENING: Final = (
     "KeyringMode=private",
     "ProtectClock=yes",
-    "ProtectControlGroups=yes",
     "ProtectHostname=yes",
     "ProtectKernelLogs=yes",
     "ProtectKernelModules=yes",
@@ -97,6 +96,8 @@ class Unit:
             f"WatchdogSec={WATCHDOG_SECONDS}",
             "KillMode=mixed",
             f"TimeoutStopSec={STOP_SECONDS}",
+            # Its cgroup is its own, so that it can bound the processes of each session in one below.
+            "Delegate=pids",
             *hardening,
         ]
         # A unit of one's own does not see those of the machine.

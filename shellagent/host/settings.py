@@ -1,8 +1,9 @@
 """What supervisors are told of this host, once, when they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shellagent.host.capabilities import find_account
+from shellagent.host.limits import Limits
 from shellagent.host.sandbox import Sandbox
 from shellagent.protocol import PathGrant
 
@@ -22,8 +23,11 @@ class Settings:
     run_as: str = ""
     #: The roots of the host's own ceiling, None where it has none: no grant opens more.
     roots: tuple[PathGrant, ...] | None = None
+    limits: Limits = field(default_factory=Limits)
     #: The slot's own folder.
     temporary: str = ""
+    #: The slot's own cgroup, empty where there is none.
+    cgroup: str = ""
 
     def sandbox(self) -> Sandbox:
         """Return a sandbox that need not be probed again. Raises StateError where there is no such user."""

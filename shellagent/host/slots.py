@@ -1,4 +1,4 @@
-"""Slots: how many sessions run at once, and the supervisor and the temporary folder that come with each."""
+"""Slots: how many sessions run at once; with each come a supervisor, a temporary folder and, at best, a cgroup."""
 
 import hashlib
 import os
@@ -7,15 +7,20 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shellagent.host.cgroups import Cgroups
 from shellagent.host.state import cache_folder
 from shellagent.host.zygote import Supervisor
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Room for one session. `temporary` is where its TMPDIR is; its supervisor is made when it is first needed."""
+    """Room for one session. `temporary` is where its TMPDIR is; its supervisor is made when it is first needed.
+
+    `cgroup` is the folder of the cgroup that bounds its processes, empty where there is none.
+    """
 
     temporary: Path
+    cgroup: str = ""
     supervisor: Supervisor | None = None
 
 
@@ -25,6 +30,10 @@ class Slots:
 
     count: int
     folder: Path
+    #: Where a cgroup for each can be made, None where that cannot be.
+    cgroups: Cgroups | None = None
+    #: How many processes and threads each cgroup has room for.
+    tasks: int = 0
     all: list[Slot] = field(default_factory=list, init=False, repr=False)
     _free: list[Slot] = field(default_factory=list, init=False, repr=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
@@ -36,12 +45,15 @@ class Slots:
         for number in range(self.count):
             temporary = self.folder / f"slot-{number}"
             temporary.mkdir(mode=0o700, exist_ok=True)
-            self.all.append(Slot(temporary))
+            cgroup = self.cgroups.make(temporary.name, self.tasks) if self.cgroups is not None else ""
+            self.all.append(Slot(temporary, cgroup))
         # The last one given back is taken first, so that a host with little to do has few supervisors.
         self._free = list(reversed(self.all))
 
     def remove(self) -> None:
-        """Remove the folders."""
+        """Remove the folders and the cgroups."""
+        if self.cgroups is not None:
+            self.cgroups.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def take(self, *, timeout_seconds: float, least: int = 1, linger_seconds: float = 0.0) -> list[Slot]:

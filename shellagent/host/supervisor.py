@@ -4,6 +4,7 @@ It gets its settings first, then for each session `prepare`, and `run` or `drop`
 When the local agent is gone, the connection ends, and so does everything here.
 """
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shellagent import protocol
-from shellagent.host import console, scripts, tree
+from shellagent.host import cgroups, console, scripts, tree
 from shellagent.host.channel import Channel, ClosedError, Message
 from shellagent.host.errors import RefusedError
 from shellagent.host.family import Family
 from shellagent.host.journal import Entry, report_without_run
-from shellagent.host.limits import Limits
 from shellagent.host.run import Run
 from shellagent.host.runner import Prepared, Runner
 from shellagent.host.settings import Settings
@@ -32,9 +32,10 @@ def supervise(connection: socket.socket) -> NoReturn:
     try:
         tree.offer_to_oom_killer()
         tree.adopt_orphans()
-        Limits().hold_from_birth()
         channel = Channel(connection)
-        Supervision.of(channel, protocol.decode(Settings, channel.receive())).serve()
+        settings = protocol.decode(Settings, channel.receive())
+        settings.limits.hold_from_birth()
+        Supervision.of(channel, _bounded(settings)).serve()
     except ClosedError:
         code = 0
     except BaseException:
@@ -67,6 +68,7 @@ class Supervision:
             path=settings.path,
             grace_seconds=settings.grace_seconds,
             roots=settings.roots,
+            limits=settings.limits,
         )
         return cls(channel, runner, Path(settings.temporary))
 
@@ -153,6 +155,14 @@ class Supervision:
         """Tell output while it comes."""
         segment: dict[str, Any] = protocol.encode(protocol.OutputSegment.of(stream, offset, data))
         self.channel.send({"output": segment})
+
+
+def _bounded(settings: Settings) -> Settings:
+    """Enter the slot's cgroup. Where that fails, what is said to protect a session does not name it."""
+    if not settings.cgroup or cgroups.enter(settings.cgroup):
+        return settings
+    left = tuple(name for name in settings.protections if name != cgroups.PROTECTION)
+    return dataclasses.replace(settings, protections=left)
 
 
 def _empty(folder: Path) -> bool:

@@ -54,7 +54,8 @@ class Supervisors:
 
     def _make(self, slot: Slot) -> None:
         try:
-            slot.supervisor = self.zygote.supervisor(dataclasses.replace(self.settings, temporary=str(slot.temporary)))
+            own = dataclasses.replace(self.settings, temporary=str(slot.temporary), cgroup=slot.cgroup)
+            slot.supervisor = self.zygote.supervisor(own)
         except ClosedError:
             self.is_broken = True
             raise

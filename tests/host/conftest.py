@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from shellagent.host import facts, tree
+from shellagent.host.cgroups import Cgroups
 from shellagent.host.client import Client
 from shellagent.host.environment import search_path
 from shellagent.host.holding import Holding
 from shellagent.host.journal import Journal
+from shellagent.host.limits import Limits
 from shellagent.host.loop import Loop
 from shellagent.host.pinned import PinnedKeys
 from shellagent.host.runner import Runner
@@ -101,9 +103,16 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
         while not sessions.is_closing:
             sessions.attend(0.02)
 
-    def make(*, slots: int = 2, key: str = KEY, holding: Holding | None = None) -> Loop:
+    def make(
+        *,
+        slots: int = 2,
+        key: str = KEY,
+        holding: Holding | None = None,
+        groups: Cgroups | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    ) -> Loop:
         client = Client(server.url, key)
-        room = Slots(slots, tmp_path / "tmp")
+        room = Slots(slots, tmp_path / "tmp", groups, limits.tasks)
         room.create()
         pinned = PinnedKeys(state.server_keys)
         pinned.load()
@@ -121,6 +130,7 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
                 tool_roots=(),
                 protections=probed.protections,
                 grace_seconds=0.3,
+                limits=limits,
             ),
             journal=Journal(state.journal, "boot"),
             slots=room,

@@ -75,6 +75,8 @@ class StubServer:
         self.server_keys: tuple[protocol.ServerKey, ...] = (protocol.ServerKey(self.signer.public_key),)
         self.polls: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        #: What the server knows of the host.
+        self.status: dict[str, Any] = {"online": True}
         #: Whether what is claimed is started with the claim, as a host asks for with a start key.
         self.starts_with_the_claim = False
         self._bends: dict[str, list[Bend]] = defaultdict(list)
@@ -146,6 +148,8 @@ class StubServer:
     def _usual(self, path: str, body: dict[str, Any]) -> Answer:
         if path == "/api/host/poll":
             return 200, self._poll(body)
+        if path == "/api/host/status":
+            return 200, dict(self.status)
         if path == "/api/host/start":
             return 200, {"v": 1, "grants": [self._grant(start) for start in body["starts"]]}
         if path == "/api/shell/log":

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from governance.policy.parse import parse_text
 from governance.policy.types import Category, Facts
 from shellagent.host import ceiling
-from shellagent.host.ceiling import Ceiling, narrowed
+from shellagent.host.ceiling import NO_CEILING, Ceiling, narrowed
 from shellagent.host.environment import is_within, search_path
 from shellagent.host.errors import RefusedError, StateError
 from shellagent.host.holding import Holding
+from shellagent.host.limits import MEBIBYTE
 from shellagent.protocol import PathGrant
 from tests.host.server import assignment
 
@@ -24,6 +25,11 @@ network = false
 longest_timeout_seconds = 20
 blocked_programs = ["perl"]
 environment = ["CI", "APP_*"]
+spool_mib = 10
+
+[limits]
+processes = 100
+memory_mib = 2000
 
 [[roots]]
 path = "~/work"
@@ -74,6 +80,9 @@ def test_a_whole_file_is_read_and_shown_without_values(file: Path, monkeypatch: 
     assert "a value of the token" not in str(shown) + repr(found)
     assert found.values_of(("TOKEN",)) == {"TOKEN": "a value of the token"}
     assert found.files == (str(file), "/srv/password")
+    assert (found.limits.processes, found.limits.memory_bytes) == (100, 2000 * MEBIBYTE)
+    assert shown["limits"] == {"memory_mib": 2000, "processes": 100, "spool_mib": 10}
+    assert found.shown_limits() == {**NO_CEILING.shown_limits(), **shown["limits"]}
 
 
 def test_without_a_file_there_is_no_limit_and_no_secret(tmp_path: Path) -> None:
@@ -105,6 +114,11 @@ def test_without_a_file_there_is_no_limit_and_no_secret(tmp_path: Path) -> None:
         ("[secrets]\nTOKEN = { }", "either"),
         ("[secrets]\nTOKEN = { file = 'x' }", "absolute"),
         ("[secrets]\nPATH = { environment = 'X' }", "'PATH' cannot be"),
+        ("limits = 5", "a table: [limits]"),
+        ("[limits]\ndisk_mib = 5", "in [limits], 'disk_mib' is no key"),
+        ("[limits]\nmemory_mib = 1", "'memory_mib' is a whole number from 16"),
+        ("[limits]\nprocesses = '5'", "'processes' is a whole number"),
+        ("spool_mib = 0", "'spool_mib' is a whole number from 1"),
     ],
 )
 def test_what_is_wrong_is_named(file: Path, content: str, named: str) -> None:

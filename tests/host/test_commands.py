@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from shellagent.host import localagent, runlocalagent
+from shellagent.host.client import product_version
 from shellagent.host.journal import Entry, Journal, report_without_run
-from shellagent.host.state import Enrolment, StateFolder
+from shellagent.host.state import Enrolment, StateFolder, boot_id
+from shellagent.protections import missing
 from shellagent.protocol import Reason, RunOutcome
 from tests.host.server import HOST_ID, KEY, StubServer, assignment
 
@@ -174,7 +176,17 @@ def test_once_without_a_server_is_69(enrolled: StateFolder, command: Command) ->
     assert enrolled.pid_file.exists() is False
 
 
-def test_start_status_stop(enrolled: StateFolder, command: Command) -> None:
+def test_start_status_stop(enrolled: StateFolder, server: StubServer, command: Command) -> None:
+    server.status = {
+        "online": False,
+        "offline_since": "2026-01-01T00:00:00Z",
+        "clock_skew_ms": -1500,
+        "queued": 3,
+        "last_error": "A \x1b[31mfault.",
+    }
+    enrolled.ceiling.write_text("spool_mib = 7\n[limits]\nprocesses = 99\n")
+    enrolled.ceiling.chmod(0o600)
+
     def status() -> dict[str, Any]:
         shown: dict[str, Any] = json.loads(command("localagent", "status", "--json").stdout)
         return shown
@@ -190,6 +202,15 @@ def test_start_status_stop(enrolled: StateFolder, command: Command) -> None:
         shown = status()
         assert (shown["pid"], shown["server"]) == (started["pid"], "answers and knows this host")
         assert shown["last_log_line"]
+        assert (shown["version"], shown["boot_id"]) == (product_version(), boot_id())
+        assert shown["protections_missing"] == list(missing(shown["protections"]))
+        assert (shown["limits"]["processes"], shown["limits"]["spool_mib"]) == (99, 7)
+        assert shown["reported"] == server.status
+        server.wait_for(lambda: server.polls)
+        assert server.polls[0]["facts"]["limits"] == shown["limits"]
+        printed = command("localagent", "status").stdout
+        for text in ("offline since 2026", "3 queued", "clock -1500 ms", "A fault.", "processes 99", "landlock"):
+            assert text in printed
     finally:
         assert command("localagent", "stop").returncode == 0
     pid = started["pid"]

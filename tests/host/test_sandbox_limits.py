@@ -42,6 +42,8 @@ def test_a_file_that_grows_too_large(perform: Perform, tmp_path: Path) -> None:
     report = perform(Limits(file_bytes=MEBIBYTE), "/bin/sh", "-c", "sleep 0.1; head -c 5000000 /dev/zero > big")
     assert report.exit_code == 128 + 25
     assert (tmp_path / "own-tmp/big").stat().st_size == MEBIBYTE
+    report = perform(Limits(file_bytes=MEBIBYTE), "dd", "if=/dev/zero", "of=more", "bs=4k", "count=100000")
+    assert report.detail == "dd was ended by SIGXFSZ. This host lets one file have 1 MiB."
 
 
 @STARTS
@@ -139,7 +141,10 @@ def test_commands_run_as_another_user(probed: Sandbox, tmp_path: Path) -> None:
     temporary = tmp_path / "own"
     temporary.mkdir()
     confinement = sandbox.confinement(grants=(), obligations=(), protected=(), temporary=temporary)
-    output = confinement.spawn(lambda: subprocess.run(["id", "-u"], capture_output=True, check=True)).stdout
-    assert output == f"{account.uid}\n".encode()
+    script = "import os, resource; input(); print(os.getuid(), *resource.getrlimit(resource.RLIMIT_NPROC))"
+    argv, pipe = ["python3", "-I", "-S", "-c", script], subprocess.PIPE
+    with confinement.spawn(lambda: subprocess.Popen(argv, stdin=pipe, stdout=pipe)) as process:
+        confinement.as_its_user(lambda: Limits(user_tasks=70).hold(process.pid))
+        assert process.communicate(b"\n")[0] == f"{account.uid} 70 70\n".encode()
     assert os.geteuid() == 0
     assert temporary.stat().st_uid == account.uid
