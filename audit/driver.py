@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Value = TypeVar("Value")
@@ -34,6 +34,22 @@ def fetch(sql: str, values: Sequence[Any], database: BaseDatabaseWrapper | None 
     with database.wrap_database_errors:
         found: list[tuple[Any, ...]] = raw.execute(_spelled(sql, database.vendor), values).fetchall()
     return found
+
+
+def fetch_any(sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Fetch rows that somebody may have damaged: what is not UTF-8, which SQLite keeps, comes with surrogates in it."""
+    try:
+        return fetch(sql, values)
+    except OperationalError as error:
+        database = database_now()
+        if database.vendor != "sqlite" or "UTF-8" not in str(error):
+            raise
+    raw = _raw(database)
+    raw.text_factory = lambda value: value.decode(errors="surrogateescape")
+    try:
+        return fetch(sql, values)
+    finally:
+        raw.text_factory = str
 
 
 def run_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:

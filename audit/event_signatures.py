@@ -7,8 +7,9 @@ that it can be verified alone: base64 of a version, the key's id, index and size
 
 import base64
 import binascii
+import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +60,11 @@ def events_sign(hashes: Sequence[bytes], keys: TrailKeys) -> list[str]:
         base64.b64encode(_HEAD.pack(_VERSION, keys.id, index, size, signature) + b"".join(siblings)).decode()
         for index, siblings in enumerate(paths)
     ]
+
+
+def signatures_digest(signatures: Iterable[str | None]) -> bytes:
+    """Return the SHA-256 that a checkpoint keeps of its events' signatures, each with a line's end."""
+    return hashlib.sha256("".join(f"{signature or ''}\n" for signature in signatures).encode()).digest()
 
 
 def event_signature_read(text: str) -> EventSignature:

@@ -7,6 +7,7 @@ number 912                    the checkpoint's own number, from 1 without a gap
 time 1767322800123456         when it was sealed, microseconds since 1970
 previous (base64)             SHA-256 of the note before it, 32 zero bytes for the first
 frontier (base64) (base64)    the roots of the full subtrees, from which the log goes on
+signatures (base64)           SHA-256 of the signatures of the events that it took in, a line each
 
 — atom-local-agent/5f2a… (base64 of key id and signature)
 """
@@ -31,7 +32,11 @@ class NoteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint says. `previous` is 32 bytes; `time_us` is microseconds since 1970."""
+    """What a checkpoint says. `previous` is 32 bytes; `time_us` is microseconds since 1970.
+
+    `signatures` is None where it says nothing of them, as the first versions' did; `more` are lines that a later
+    version of the product wrote.
+    """
 
     log: str
     size: int
@@ -40,6 +45,8 @@ class Checkpoint:
     time_us: int
     previous: bytes
     frontier: tuple[bytes, ...]
+    signatures: bytes | None = None
+    more: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return what is signed."""
@@ -51,6 +58,8 @@ class Checkpoint:
             f"time {self.time_us}",
             f"previous {_encoded(self.previous)}",
             " ".join(["frontier", *map(_encoded, self.frontier)]),
+            *([] if self.signatures is None else [f"signatures {_encoded(self.signatures)}"]),
+            *self.more,
         ]
         return "\n".join(lines) + "\n"
 
@@ -84,8 +93,8 @@ def note_read(note: str) -> Checkpoint:
     """Return what a note says, whoever signed it. Raises NoteError."""
     text, _signatures = _split(note)
     lines = text.split("\n")
-    if len(lines) != 8:
-        raise NoteError("a checkpoint has seven lines")
+    if len(lines) < 8:
+        raise NoteError("a checkpoint has at least seven lines")
     values = []
     for line, name in zip(lines[3:7], ("number", "time", "previous", "frontier"), strict=True):
         found, _, value = line.partition(" ")
@@ -93,6 +102,9 @@ def note_read(note: str) -> Checkpoint:
             raise NoteError(f"a checkpoint of this version has the line {name!r}, not {found[:20]!r}")
         values.append(value)
     number, time_us, previous, frontier = values
+    more, signatures = lines[7:-1], None
+    if more and more[0].startswith("signatures "):
+        signatures = _hash(more.pop(0).partition(" ")[2])
     checkpoint = Checkpoint(
         log=lines[0],
         size=_number(lines[1]),
@@ -101,6 +113,8 @@ def note_read(note: str) -> Checkpoint:
         time_us=_number(time_us),
         previous=_hash(previous),
         frontier=tuple(_hash(one) for one in frontier.split()),
+        signatures=signatures,
+        more=tuple(more),
     )
     if checkpoint.text() != text:
         raise NoteError("the checkpoint is not spelled as it would be written")

@@ -12,7 +12,8 @@ from typing import Final
 
 from django.db import connection, transaction
 
-from audit.event_signatures import EventSignature, SignatureError, event_signature_read
+from audit import driver
+from audit.event_signatures import EventSignature, SignatureError, event_signature_read, signatures_digest
 from audit.models import AuditCheckpoint, AuditLeaf, AuditPending
 from audit.notes import FIRST, Checkpoint, NoteError, is_note_signed, note_digest, note_read, note_sign
 from audit.statements import insert_values
@@ -26,6 +27,12 @@ MOST_AT_ONCE: Final = 1024
 EMPTY_AFTER: Final = timedelta(hours=1)
 #: The number of PostgreSQL's advisory lock that sealers take.
 _LOCK: Final = 0x41544F4D
+_WAITING: Final = (
+    'SELECT pending.event_id, event.hash, body, signature, leaf."index" FROM audit_auditpending AS pending '
+    "LEFT JOIN audit_auditevent AS event ON event.id = pending.event_id "
+    "LEFT JOIN audit_auditleaf AS leaf ON leaf.event_id = pending.event_id "
+    "WHERE refusal = '' ORDER BY pending.event_id LIMIT %s"
+)
 
 
 class SealError(RuntimeError):
@@ -47,6 +54,7 @@ class Sealed:
 class _Waiting:
     event_id: int
     leaf: bytes
+    signature: str | None
     refusal: str
 
 
@@ -95,8 +103,14 @@ def newest_checkpoint(keys: PublicKeys) -> tuple[Checkpoint | None, bytes]:
 
 
 def event_refusal(event_hash: str, body: str, signature: str | None, keys: PublicKeys, known: "KnownRoots") -> str:
-    """Return why an event is not what was signed when it was written, or an empty text where it is."""
-    digest = hashlib.sha256(body.encode())
+    """Return why an event is not what was signed when it was written, or an empty text where it is.
+
+    Takes whatever a damaged row may hold.
+    """
+    try:
+        digest = hashlib.sha256(body.encode())
+    except (AttributeError, UnicodeEncodeError):
+        return "its body is not text"
     if digest.hexdigest() != event_hash:
         return "its hash is not that of its body"
     if signature is None:
@@ -132,21 +146,20 @@ class KnownRoots:
 
 def _waiting(keys: PublicKeys) -> list[_Waiting]:
     """Return what waits, verified. Done before the transaction: events do not change, and this is what takes time."""
-    rows = list(
-        AuditPending.objects.filter(refusal="")
-        .order_by("event_id")
-        .values_list("event_id", "event__hash", "event__body", "event__signature")[:MOST_AT_ONCE]
-    )
+    rows = driver.fetch_any(_WAITING, [MOST_AT_ONCE])
     if not rows:
         return []
     known = KnownRoots(takes_unsigned=not AuditCheckpoint.objects.exists())
     found = []
-    for event_id, event_hash, body, signature in rows:
+    for event_id, event_hash, body, signature, leaf in rows:
         refusal = "there is no such event"
-        if event_hash is not None:
+        if leaf is not None:
+            # Somebody put it back; a second leaf would be refused, and with it all that waits.
+            refusal = "it is sealed already"
+        elif event_hash is not None:
             refusal = event_refusal(event_hash, body, signature, keys, known)
-        leaf = b"" if refusal else leaf_hash(bytes.fromhex(event_hash))
-        found.append(_Waiting(event_id, leaf, refusal))
+        hashed = b"" if refusal else leaf_hash(bytes.fromhex(event_hash))
+        found.append(_Waiting(event_id, hashed, signature, refusal))
     return found
 
 
@@ -177,7 +190,8 @@ def _write(waiting: Sequence[_Waiting], keys: TrailKeys, now: datetime) -> Seale
     AuditPending.objects.filter(pk__in=[item.event_id for item in taken]).delete()
     number = before.number + 1 if before else 1
     time_us = int(now.timestamp()) * 1_000_000 + now.microsecond
-    checkpoint = Checkpoint(keys.log, tree.size, tree.root(), number, time_us, previous, tuple(tree.hashes))
+    signed = signatures_digest(item.signature for item in taken)
+    checkpoint = Checkpoint(keys.log, tree.size, tree.root(), number, time_us, previous, tuple(tree.hashes), signed)
     note = note_sign(checkpoint, keys)
     row = (number, tree.size, now, note, note_digest(note).hex(), previous.hex())
     insert_values(AuditCheckpoint, ("number", "size", "sealed_at", "note", "digest", "previous"), [row])

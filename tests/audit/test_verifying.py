@@ -20,7 +20,7 @@ from audit.models import AuditCheckpoint, AuditEvent, AuditPayload
 from audit.tags import Tag
 from audit.trail import SYSTEM, Event, Payload, record, store
 from audit.tree import leaf_hash
-from audit.verifying import Report, Verdict
+from audit.verifying_report import Report, Verdict
 from tests.database import OwnDatabase
 
 EVENTS, LEAVES, CHECKPOINTS = "audit_auditevent", "audit_auditleaf", "audit_auditcheckpoint"

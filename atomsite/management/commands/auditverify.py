@@ -1,6 +1,7 @@
 """`manage.py auditverify`: whether the audit trail is what was written."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_s
 from audit import trail_keys, verifying
 from audit.key_files import KeyFileError
 from audit.trail_keys import PublicKeys
-from audit.verifying import Report, Severity, Verdict
+from audit.verifying_report import Report, Severity, Verdict
 from audit.verifying_rows import CHUNK
 
 CODES: Final = {Verdict.SOUND: 0, Verdict.TAMPERED: 1, Verdict.INCOMPLETE: 2}
@@ -74,7 +75,7 @@ class Command(AtomCommand):
             if options["begin"] < 0:
                 raise UsageError("--from is the number of a leaf, from 0.")
             return verifying.verify_from(keys, options["begin"], now=now, progress=self._progress)
-        return verifying.verify(keys, now=now, progress=self._progress)
+        return verifying.verify(keys, now=now, progress=self._progress, processes=os.cpu_count() or 1)
 
     def _anchored(self, report: Report, keys: PublicKeys, name: str | None) -> int | None:
         if name is None:

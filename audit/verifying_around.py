@@ -1,0 +1,69 @@
+# ruff: noqa: S608  (only numbers of this module are put into this SQL)
+"""What a verification looks at besides the log: what waits, events that are nowhere, sessions' numbers."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import connection
+
+from audit import driver
+from audit.sealing import KnownRoots, event_refusal
+from audit.trail_keys import PublicKeys
+from audit.verifying_columns import TIMES, ColumnCheck
+from audit.verifying_rows import CHUNK
+
+#: As many problems of a kind are named at most.
+_MOST: Final = 1000
+
+
+def outside_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta) -> Iterator[tuple[bool, str]]:
+    """Yield what is wrong outside the log: whether it shows tampering, and what it is."""
+    yield from pending_problems(keys, now, unsealed_after)
+    nowhere = driver.fetch(
+        "SELECT id FROM audit_auditevent AS event WHERE NOT EXISTS (SELECT 1 FROM audit_auditleaf AS leaf "
+        "WHERE leaf.event_id = event.id) AND NOT EXISTS (SELECT 1 FROM audit_auditpending AS pending "
+        f"WHERE pending.event_id = event.id) ORDER BY id LIMIT {_MOST}",
+        [],
+    )
+    for (number,) in nowhere:
+        yield True, f"event {number} is neither sealed nor waiting"
+    gaps = driver.fetch(
+        "SELECT session_id, count(*), min(session_seq), max(session_seq) FROM audit_auditevent "
+        "WHERE session_id IS NOT NULL GROUP BY session_id "
+        f"HAVING count(*) <> max(session_seq) OR min(session_seq) <> 1 LIMIT {_MOST}",
+        [],
+    )
+    for session, count, first, last in gaps:
+        yield True, f"session {session} has {count} events, numbered from {first} to {last}"
+    unknown = driver.fetch(
+        "SELECT count(*) FROM audit_auditanchor "
+        "WHERE checkpoint_id > (SELECT coalesce(max(number), 0) FROM audit_auditcheckpoint)",
+        [],
+    )
+    if unknown[0][0]:
+        yield True, f"{unknown[0][0]} checkpoints are noted as published and are not there"
+
+
+def pending_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta) -> Iterator[tuple[bool, str]]:
+    """Yield what is wrong with what waits to be sealed."""
+    known = KnownRoots(takes_unsigned=not driver.fetch("SELECT 1 FROM audit_auditcheckpoint LIMIT 1", []))
+    late, after = 0, 0
+    edge_us = round((now - unsealed_after).timestamp() * 1_000_000)
+    late_before: Any = ColumnCheck(is_sqlite=connection.vendor == "sqlite").time(edge_us)
+    sql = (
+        "SELECT event_id, refusal, event.hash, body, signature, "
+        f"{TIMES[connection.vendor].format('occurred_at')} FROM audit_auditpending LEFT JOIN audit_auditevent AS event "
+        f"ON event.id = event_id WHERE event_id > %s ORDER BY event_id LIMIT {CHUNK}"
+    )
+    while rows := driver.fetch_any(sql, [after]):
+        for number, refusal, digest, body, signature, time in rows:
+            if digest is None:
+                yield True, f"event {number} was waiting and is gone"
+            elif why := refusal or event_refusal(digest, body, signature, keys, known):
+                yield True, f"event {number} is not what was written: {why}"
+            else:
+                late += time < late_before
+        after = rows[-1][0]
+    if late:
+        yield False, f"{late} events wait for longer than {int(unsealed_after.total_seconds())} s to be sealed"
