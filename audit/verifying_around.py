@@ -36,6 +36,13 @@ def outside_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta)
     )
     for session, count, first, last in gaps:
         yield True, f"session {session} has {count} events, numbered from {first} to {last}"
+    again = driver.fetch(
+        "SELECT pending.event_id FROM audit_auditpending AS pending "
+        f"JOIN audit_auditleaf AS leaf ON leaf.event_id = pending.event_id LIMIT {_MOST}",
+        [],
+    )
+    for (number,) in again:
+        yield True, f"event {number} waits, though it is sealed"
     unknown = driver.fetch(
         "SELECT count(*) FROM audit_auditanchor "
         "WHERE checkpoint_id > (SELECT coalesce(max(number), 0) FROM audit_auditcheckpoint)",

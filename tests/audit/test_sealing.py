@@ -77,10 +77,28 @@ def test_a_forged_event_is_put_aside_and_blocks_no_other(db: None) -> None:
     )
     unsigned.save(force_insert=True)
     borrowed.save(force_insert=True)
+    # What is no text, a place without an event, and an event that is sealed already and was put back.
+    unreadable = AuditEvent(**{**values(real), "uid": "2" * 32, "body": real.body, "hash": "x", "signature": "é"})
+    unreadable.save(force_insert=True)
+    if connection.vendor == "sqlite":
+        insert = f"INSERT INTO audit_auditevent ({', '.join(values(real))}, id) SELECT "
+        copied = ", ".join("CAST(x'ff' AS TEXT)" if name in ("body", "uid") else name for name in values(real))
+        with connection.cursor() as cursor:
+            cursor.execute(f"{insert} {copied}, 90 FROM audit_auditevent WHERE id = %s", [real.pk])
+    sealed_before = AuditEvent.objects.order_by("id")[0].pk
+    AuditPending.objects.bulk_create(AuditPending(event_id=number) for number in (sealed_before, 4000))
     sealed = sealing.seal(NOW)
-    assert sealed == sealing.Sealed(2, 3, 2, 2, is_all=True)
     refusals = dict(AuditPending.objects.values_list("event_id", "refusal"))
-    assert refusals == {unsigned.pk: "it is not signed", borrowed.pk: "its signature is wrong"}
+    expected = {
+        unsigned.pk: "it is not signed",
+        borrowed.pk: "its signature is wrong",
+        unreadable.pk: "its hash is not that of its body",
+        sealed_before: "it is sealed already",
+        4000: "there is no such event",
+        **({90: "its body is not text"} if connection.vendor == "sqlite" else {}),
+    }
+    assert refusals == expected
+    assert sealed == sealing.Sealed(2, 3, 2, len(expected), is_all=True)
     assert sealing.seal(NOW) is None
 
 
