@@ -11,11 +11,13 @@ from django.db import models
 
 from governance.policy.rules import EVERYBODY, OperatorRule, Pattern, Scope
 from governance.policy.types import Access, Category, Maturity, Outcome
-from governance.trust_models import KillSwitch
+from governance.trust_models import AgentDay, AgentDaysCounted, KillSwitch, PromotionRow, Violation
 
 __all__ = [
     "MATURITY_CHOICES",
     "Agent",
+    "AgentDay",
+    "AgentDaysCounted",
     "AgentKey",
     "DirectoryRow",
     "KillSwitch",
@@ -23,6 +25,8 @@ __all__ = [
     "PolicyGeneration",
     "PolicyRule",
     "PolicyVersion",
+    "PromotionRow",
+    "Violation",
 ]
 
 MATURITY_CHOICES = [(level.value, level.value.title()) for level in Maturity]
@@ -43,6 +47,8 @@ class Agent(models.Model):
     maturity = models.CharField(max_length=12, choices=MATURITY_CHOICES, default=Maturity.STUDENT.value)
     is_suspended = models.BooleanField("suspended", default=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    #: When it got its maturity: its record counts from there. None where that was at its creation.
+    maturity_since = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["name"]

@@ -43,11 +43,12 @@ def agent_create(*, name: str, owner: User, actor: Party, maturity: Maturity = M
 def agent_set_maturity(*, agent: Agent, maturity: Maturity, reason: str, actor: Party) -> Agent:
     """Change what the agent may do. Raises InvalidError without a reason, ConflictError where it has that level."""
     reason = _reason(reason)
-    locked = Agent.objects.select_for_update().get(pk=agent.pk)
+    # A demotion comes with a session, whose insert has taken the weaker lock that two may hold at once.
+    locked = Agent.objects.select_for_update(no_key=True).get(pk=agent.pk)
     if locked.maturity == maturity:
         raise ConflictError(f"{locked.name} is {maturity} already.")
-    before, locked.maturity = locked.maturity, maturity
-    locked.save(update_fields=["maturity"])
+    before, locked.maturity, locked.maturity_since = locked.maturity, maturity, timezone.now()
+    locked.save(update_fields=["maturity", "maturity_since"])
     record(
         Event(
             Tag.AGENT_MATURITY_CHANGED,

@@ -3,6 +3,9 @@
 from django.conf import settings
 from django.db import models
 
+from governance.policy.types import Maturity
+from governance.trust import Criterion
+
 
 class KillSwitch(models.Model):
     """One time that somebody stopped everything, a host or an agent. In force until it is lifted."""
@@ -37,3 +40,98 @@ class KillSwitch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.subject}".rstrip()
+
+
+class AgentDay(models.Model):
+    """How many of an agent's sessions of a day (by the server's time zone) became what. Counted on by the worker."""
+
+    agent = models.ForeignKey("governance.Agent", on_delete=models.CASCADE, related_name="days", db_index=False)
+    day = models.DateField()
+    asked = models.PositiveIntegerField(default=0)
+    #: Of those that were asked: let through without a person, by a person, and neither.
+    allowed = models.PositiveIntegerField(default=0)
+    approved = models.PositiveIntegerField(default=0)
+    denied = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    #: A person cancelled it, or had it aborted.
+    stopped = models.PositiveIntegerField(default=0)
+    #: How what ran ended.
+    succeeded = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    #: The host refused it.
+    refused = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["agent", "day"], name="agent_day_once")]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} on {self.day}"
+
+
+class AgentDaysCounted(models.Model):
+    """One row: up to when sessions, by their id, are in the days' counts."""
+
+    counted_to = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.counted_to.isoformat()
+
+
+class Violation(models.Model):
+    """An agent asked for what is denied to everybody. One row a session, written with it."""
+
+    class Kind(models.TextChoices):
+        BLOCKED_COMMAND = "blocked-command", "a blocked command"
+        PROTECTED_PATH = "protected-path", "a protected path"
+        PROTECTED_HOST = "protected-host", "a protected host"
+        ENVIRONMENT = "environment", "a variable that changes what programs do"
+
+    agent = models.ForeignKey("governance.Agent", on_delete=models.CASCADE, related_name="violations", db_index=False)
+    #: Its session; without a foreign key, because sessions are of the app above.
+    session_id = models.UUIDField(unique=True)
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    happened_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["agent", "-happened_at"], name="violation_by_agent")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} by {self.agent_id}"
+
+
+class PromotionRow(models.Model):
+    """What an agent's record has to be for this maturity to be proposed. A row that is missing proposes nothing."""
+
+    maturity = models.CharField(
+        max_length=12, unique=True, choices=[(level.value, level.value.title()) for level in list(Maturity)[1:]]
+    )
+    decided = models.PositiveSmallIntegerField(
+        "decided sessions", help_text="As many different ones, since the agent has the maturity below this."
+    )
+    most_intervention = models.PositiveSmallIntegerField(
+        "at most intervened, %", help_text="The share of decided sessions that a person rejected, cancelled or aborted."
+    )
+    least_score = models.DecimalField("score", max_digits=3, decimal_places=2, help_text="From 0.00 to 1.00.")
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "promotion rule"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(most_intervention__lte=100, least_score__gte=0, least_score__lte=1, decided__gte=1),
+                name="promotion_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"to {self.maturity}"
+
+    @property
+    def criterion(self) -> Criterion:
+        """Return the row as a value."""
+        return Criterion(Maturity(self.maturity), self.decided, self.most_intervention, int(self.least_score * 100))

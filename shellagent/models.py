@@ -229,6 +229,8 @@ class ShellSession(models.Model):
     termination_reason = models.CharField(max_length=20, blank=True)
     termination_detail = models.TextField(blank=True)
     exit_code = models.IntegerField(null=True)
+    #: A person stepped in: `rejected`, `cancelled` or `aborted` (which its host may have been too late for).
+    intervention = models.CharField(max_length=9, blank=True, default="", editable=False)
 
     objects = SessionQuerySet.as_manager()
 

@@ -10,6 +10,7 @@ from audit.anchors import anchors_publish
 from audit.counting import days_count
 from audit.models import AuditErasure
 from audit.sealing import seal_all
+from shellagent.records import agent_days_count
 from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire, stops_enforce
 
 _WORKER_LATE = timedelta(minutes=3)
@@ -48,8 +49,10 @@ def seal() -> int:
 
 
 def count() -> int:
-    """Count the trail's events by day, for the chart. Returns how many days were counted."""
-    return days_count(timezone.now())
+    """Count the trail's events and agents' sessions by day. Returns how many days of the trail were counted."""
+    now = timezone.now()
+    agent_days_count(now)
+    return days_count(now)
 
 
 def schedules_install() -> None:

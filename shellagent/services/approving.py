@@ -64,6 +64,7 @@ def session_reject(
                 actor=user_party(approver),
                 data={"reason": reason, "digest": locked.digest, "address": address},
                 finished_at=now,
+                intervention="rejected",
             ),
             session,
         )

@@ -35,12 +35,23 @@ def session_cancel(*, session: ShellSession, actor: Party, reason: str = "") -> 
     """
     now = timezone.now()
     data = {"reason": reason}
+    # An agent that thinks better of it has not been stopped.
+    is_intervention = actor.type == "user"
     with transaction.atomic():
-        cancelled = sessions_move([session.pk], Status.CANCELLED, actor=actor, data=data, finished_at=now)
+        cancelled = sessions_move(
+            [session.pk],
+            Status.CANCELLED,
+            actor=actor,
+            data=data,
+            finished_at=now,
+            intervention="cancelled" if is_intervention else "",
+        )
         if not cancelled:
             running = ShellSession.objects.filter(pk=session.pk, status=Status.RUNNING)
             if running.filter(cancel_requested_at=None).update(
-                cancel_requested_at=now, cancel_reason=Reason.CANCEL.value
+                cancel_requested_at=now,
+                cancel_reason=Reason.CANCEL.value,
+                intervention="aborted" if is_intervention else "",
             ):
                 session_note(session.pk, Tag.SESSION_CANCEL_REQUESTED, actor=actor, data=data)
                 wake.ring_on_commit(wake.host_channel(session.host_id))

@@ -6,6 +6,7 @@ each of which may be done again: by who switched, by the host's poll, and by the
 """
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -102,6 +103,7 @@ def running_stop(host_id: int, stops: Collection[Stop]) -> int:
         for session_id in due.values_list("pk", flat=True):
             still = ShellSession.objects.filter(pk=session_id, status=Status.RUNNING)
             columns = {"cancel_requested_at": timezone.now(), "cancel_reason": Reason.KILL_SWITCH.value}
+            columns |= _intervention(stop, "aborted")
             if still.exclude(cancel_reason=Reason.KILL_SWITCH).update(**columns):
                 actor, data = _actor(stop), {"reason": stop.reason, "kill_switch": stop.id}
                 session_note(session_id, Tag.SESSION_CANCEL_REQUESTED, actor=actor, data=data)
@@ -127,8 +129,14 @@ def _cancel(batch: list[UUID], stop: Stop) -> int:
                 finished_at=timezone.now(),
                 termination_reason=Reason.KILL_SWITCH.value,
                 termination_detail=f"A kill switch stopped {stop.what}: {stop.reason}",
+                **_intervention(stop, "cancelled"),
             )
         )
+
+
+def _intervention(stop: Stop, how: str) -> dict[str, Any]:
+    """Return what is kept of an agent whose own switch it was; one for all or for a host says nothing of its agents."""
+    return {"intervention": how} if stop.scope == KillSwitch.Scope.AGENT else {}
 
 
 def _covered(stop: Stop, *statuses: Status) -> SessionQuerySet:

@@ -24,9 +24,9 @@ def test_tidy_settles_all_that_is_due_and_then_nothing(scene: Scene) -> None:
     ShellSession.objects.filter(pk__in=[item.pk for item in expired]).update(expires_at=now)
     dead = now - timedelta(seconds=limits.LOST_AFTER_SECONDS + 1)
     ShellSession.objects.filter(pk__in=[running.pk, claimed.pk]).update(lease_expires_at=dead)
-    assert tasks.tidy() == {"expired": 2, "lost": 1, "queued": 1}
+    assert tasks.tidy() == {"expired": 2, "lost": 1, "queued": 1, "stopped": 0}
     events = AuditEvent.objects.count()
-    assert tasks.tidy() == {"expired": 0, "lost": 0, "queued": 0}
+    assert tasks.tidy() == {"expired": 0, "lost": 0, "queued": 0, "stopped": 0}
     assert AuditEvent.objects.count() == events
     assert [tags(item)[-1] for item in expired] == ["expired", "expired"]
     assert (reread(running).status, reread(claimed).status) == (Status.LOST, Status.QUEUED)
