@@ -92,6 +92,10 @@ class Loop:
         finally:
             self._is_polling = False
             self.last_step = self.clock()
+        if self._audit_failed:
+            # What came along goes back to the queue, or is lost, when its lease is over.
+            self.sessions.slots.give_back(*slots)
+            return False
         self.sessions.begin(self.client, answer, slots, start_key=claim_key)
         return bool(answer.sessions)
 
@@ -188,9 +192,12 @@ class Loop:
             self.desired_state = answer.desired_state
             is_stopped = answer.desired_state == protocol.Desired.STOPPED
             self.say("stopped by the server: claiming nothing" if is_stopped else "resumed by the server")
-        self._audit_failed = answer.audit == "failed"
-        if self._audit_failed and not self.sessions.is_idle():
-            self.say("the server cannot write its audit trail: stopping what runs")
+        has_failed = answer.audit == "failed"
+        if has_failed is not self._audit_failed:
+            self._audit_failed = has_failed
+            stopping = "the server cannot write its audit trail: stopping what runs, claiming nothing"
+            self.say(stopping if has_failed else "the server writes its audit trail again")
+        if has_failed:
             self.sessions.abort_all(Reason.AGENT_STOP)
         for order in answer.cancel:
             try:

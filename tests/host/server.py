@@ -71,6 +71,7 @@ class StubServer:
         self.tails: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.cancels: dict[str, protocol.CancelOrder] = {}
         self.desired = protocol.Desired.RUNNING
+        self.audit = "ok"
         self.signer = Signer(new_private_key())
         self.server_keys: tuple[protocol.ServerKey, ...] = (protocol.ServerKey(self.signer.public_key),)
         self.polls: list[dict[str, Any]] = []
@@ -185,7 +186,7 @@ class StubServer:
             answer = protocol.PollAnswer(
                 1,
                 self.desired,
-                "ok",
+                self.audit,
                 tuple(cancels()),
                 tuple(sessions),
                 body["hold_seconds"],

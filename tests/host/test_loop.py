@@ -197,6 +197,52 @@ def test_cancel_reaches_a_full_host(make_loop: MakeLoop, server: StubServer) -> 
     assert record["left_behind"] == []
 
 
+@pytest.mark.parametrize(
+    ("at_term", "grace_seconds", "rung"), [("", 0, "kill"), ("sleep 0.5; exit 0", 9, "term")], ids=["none", "enough"]
+)
+def test_the_grace_is_the_orders_and_not_the_hosts(
+    make_loop: MakeLoop, server: StubServer, at_term: str, grace_seconds: int, rung: str
+) -> None:
+    loop = connected(make_loop, slots=1)
+    assert loop.sessions.settings.grace_seconds == 0.3
+    wanted = assignment("sh", "-c", f"trap '{at_term}' TERM; echo ready; while :; do sleep 0.05; done")
+    server.submit(wanted)
+    loop.step()
+    server.wait_for(lambda: server.output[wanted.id]["stdout"])
+    server.cancel(wanted.id, reason="kill_switch", grace_seconds=grace_seconds)
+    loop.watch_step()
+    record = server.result(wanted.id)
+    assert (record["outcome"], record["reason"], record["rung"]) == ("aborted", "kill_switch", rung)
+    assert record["left_behind"] == []
+
+
+def test_a_trail_that_cannot_be_written_stops_what_runs(
+    make_loop: MakeLoop, server: StubServer, said: list[str]
+) -> None:
+    loop = connected(make_loop)
+    runs, comes = assignment("sleep", "60"), assignment("true")
+    server.submit(runs)
+    assert loop.step() is True
+    server.audit = "failed"
+    # A server that means it gives nothing along; one that does is not believed.
+    server.submit(comes)
+    assert loop.step() is False
+    record = server.result(runs.id)
+    assert (record["outcome"], record["reason"]) == ("aborted", "agent_stop")
+    assert loop.step(hold_seconds=0) is False
+    assert (server.polls[-1]["free_slots"], comes.id in server.started) == (0, False)
+    server.audit = "ok"
+    loop.step(hold_seconds=0)
+    again = assignment("true")
+    server.submit(again)
+    assert loop.step() is True
+    assert server.result(again.id)["outcome"] == "succeeded"
+    assert [line.partition(":")[0] for line in said if "trail" in line] == [
+        "the server cannot write its audit trail",
+        "the server writes its audit trail again",
+    ]
+
+
 def test_stopped_means_polling_without_claiming(make_loop: MakeLoop, server: StubServer, said: list[str]) -> None:
     loop = connected(make_loop)
     server.desired = Desired.STOPPED
@@ -213,13 +259,23 @@ def test_stopped_means_polling_without_claiming(make_loop: MakeLoop, server: Stu
     ]
 
 
-def test_a_full_spool_stops_claiming(make_loop: MakeLoop, server: StubServer) -> None:
+def test_a_full_spool_stops_claiming_until_there_is_room(make_loop: MakeLoop, server: StubServer) -> None:
     loop = connected(make_loop)
-    loop.sessions.journal.limit = 0
-    server.submit(assignment("true"))
+    loop.sessions.journal.spool_bytes = 1
+    first, second = assignment("true"), assignment("true")
+    server.bend("/api/shell/log", *[lambda _: (503, {"title": "Down"})] * 2)
+    server.submit(first)
+    assert loop.step() is True
+    server.wait_for(lambda: loop.sessions.journal.depth)
+    server.submit(second)
     assert loop.step(hold_seconds=0) is False
     assert server.polls[-1]["free_slots"] == 0
-    assert server.started == {}
+    loop.step(hold_seconds=0)
+    assert "results wait for the server" in server.polls[-1]["last_error"]
+    server.result(first.id)
+    server.wait_for(lambda: not loop.sessions.journal.depth)
+    assert loop.step() is True
+    server.result(second.id)
 
 
 def test_a_journal_that_cannot_be_written_starts_nothing(
