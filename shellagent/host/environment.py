@@ -65,18 +65,23 @@ def open_directory(path: str) -> tuple[int, str]:
     Whoever changes to the descriptor is in the folder that was checked, whatever happens to the path meanwhile.
     """
     if not path.startswith("/") or "\0" in path:
-        raise RefusedError(Reason.NOT_FOUND, f"The working directory {path!r} is not an absolute path.")
+        raise _no_folder(path, "is not an absolute path")
     try:
         descriptor = os.open(path, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise RefusedError(Reason.NOT_FOUND, f"The working directory {path} does not exist on this host.") from None
+        raise _no_folder(path, "does not exist on this host") from None
     except NotADirectoryError:
-        raise RefusedError(Reason.NOT_FOUND, f"The working directory {path} is not a directory.") from None
+        raise _no_folder(path, "is not a directory") from None
     except OSError as error:
-        raise RefusedError(
-            Reason.NOT_FOUND, f"The working directory {path} cannot be entered: {error.strerror}."
-        ) from error
+        raise _no_folder(path, f"cannot be entered ({error.strerror})") from error
     return descriptor, real_path(descriptor, path)
+
+
+def _no_folder(path: str, why: str) -> RefusedError:
+    shown = path if path.isprintable() else repr(path)
+    return RefusedError(
+        Reason.NO_FOLDER, f"The working directory {shown} {why}. Make it there, or ask for another one."
+    )
 
 
 def real_path(descriptor: int, path: str) -> str:

@@ -80,9 +80,8 @@ class Running:
             Writer.begin(self.files[STDERR], f"localagent: {message}\n".encode(errors="backslashreplace"))
         )
 
-    def fail(self, exit_code: int, message: str, detail: str = "") -> None:
+    def fail(self, exit_code: int, message: str, detail: str = "", reason: Reason = Reason.EXIT) -> None:
         """End it before it was started."""
-        reason = Reason.NOT_FOUND if exit_code == NOT_FOUND else Reason.EXIT
         self.end = End(exit_code, reason, detail)
         self.say(message)
 
@@ -154,10 +153,12 @@ class Pipeline:
             running.fail(error.exit_code, str(error), str(error))
             return
         if status == NOT_FOUND:
-            running.fail(status, f"{shown(name)}: not found", f"{shown(name)} was not found on this host.")
+            detail = f"{shown(name)} was not found on this host. Install it there, or name it by its path."
+            running.fail(status, f"{shown(name)}: not found", detail, Reason.NOT_FOUND)
         elif status:
             program = shown(running.program)
-            running.fail(status, f"{program}: not executable", f"{program} is not executable.")
+            detail = f"{program} is not executable. Make it so (chmod +x), or name the program that is to read it."
+            running.fail(status, f"{program}: not executable", detail, Reason.NOT_EXECUTABLE)
 
     def _do(self, running: Running, name: str, place: Place) -> None:
         result = BUILTINS[name](running.argv[1:], place)
@@ -227,10 +228,13 @@ def _spawn(running: Running, runner: Runner, prepared: Prepared) -> None:
         running.fail(NOT_EXECUTABLE, str(error), str(error))
     except FileNotFoundError:
         # The program is there, so it is the interpreter in its first line that is not.
-        detail = f"{name} or its interpreter was not found on this host."
-        running.fail(NOT_FOUND, f"{name}: not found, or its interpreter", detail)
+        detail = f"{name} or its interpreter was not found on this host. Its first line says which one it wants."
+        running.fail(NOT_FOUND, f"{name}: not found, or its interpreter", detail, Reason.NOT_FOUND)
     except PermissionError:
-        running.fail(NOT_EXECUTABLE, f"{name}: may not be executed", f"{name} may not be executed here.")
+        detail = f"{name} may not be executed here."
+        running.fail(NOT_EXECUTABLE, f"{name}: may not be executed", detail, Reason.NOT_EXECUTABLE)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        running.fail(NOT_EXECUTABLE, f"{name}: {said}", f"{name} could not be started: {said}.")
+        is_none = isinstance(error, OSError) and error.errno == errno.ENOEXEC
+        reason = Reason.NOT_EXECUTABLE if is_none else Reason.EXIT
+        running.fail(NOT_EXECUTABLE, f"{name}: {said}", f"{name} could not be started: {said}.", reason)

@@ -19,7 +19,7 @@ from shellagent.host.client import product_version
 from shellagent.host.journal import Entry, Journal, report_without_run
 from shellagent.host.state import Enrolment, StateFolder, boot_id
 from shellagent.protections import missing
-from shellagent.protocol import Reason, RunOutcome
+from shellagent.protocol import PathGrant, Reason, RunOutcome
 from tests.host.server import HOST_ID, KEY, StubServer, assignment
 
 MANAGE = str(Path(__file__).resolve().parent.parent.parent / "manage.py")
@@ -110,6 +110,31 @@ def test_it_warns_works_and_ends_clean(agent: subprocess.Popen[str], server: Stu
         assert expected in printed
     assert "\x1b" not in printed
     assert KEY not in printed
+
+
+def test_what_cannot_be_run_has_its_own_reason_and_next_step(
+    agent: subprocess.Popen[str], server: StubServer, tmp_path: Path
+) -> None:
+    plain, grants = tmp_path / "plain.txt", (PathGrant(str(tmp_path), "read"),)
+    plain.write_text("echo no\n")
+    nowhere = assignment("ls", directory=str(tmp_path / "nowhere"))
+    none = assignment("no-such-program", "x")
+    is_none = assignment(str(plain), grants=grants)
+    server.submit(nowhere, none, is_none)
+    expected = {
+        nowhere.id: ("refused", "no_folder", [], f"{tmp_path}/nowhere does not exist on this host. Make it there"),
+        none.id: ("failed", "not_found", [127], "no-such-program was not found on this host. Install it"),
+        is_none.id: ("failed", "not_executable", [126], f"{plain} is not executable. Make it so (chmod +x)"),
+    }
+    for session_id, (outcome, reason, codes, detail) in expected.items():
+        record = server.result(session_id)
+        assert (record["outcome"], record["reason"], record["exit_codes"]) == (outcome, reason, codes)
+        assert detail in record["detail"]
+    agent.send_signal(signal.SIGTERM)
+    printed = agent.communicate(timeout=10)[1]
+    assert (agent.returncode, "Traceback" in printed) == (0, False)
+    for text in ("(not_found 127)", "(not_executable 126)", "does not exist on this host"):
+        assert text in printed
 
 
 def test_the_first_signal_waits_and_the_second_aborts(agent: subprocess.Popen[str], server: StubServer) -> None:

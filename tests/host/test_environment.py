@@ -107,7 +107,7 @@ def test_a_directory_that_is_none_is_refused_with_its_reason(tmp_path: Path, pat
     (tmp_path / "broken").symlink_to("nowhere")
     with pytest.raises(RefusedError, match=path) as caught:
         environment.open_directory(str(tmp_path / path))
-    assert caught.value.reason == Reason.NOT_FOUND
+    assert caught.value.reason == Reason.NO_FOLDER
 
 
 def test_a_relative_directory_is_refused() -> None:

@@ -151,7 +151,7 @@ def test_what_the_host_refuses_is_never_started(make_loop: MakeLoop, server: Stu
     named = assignment("true", env={"LD_PRELOAD": "x"})
     server.submit(missing, named)
     loop.step()
-    assert {server.result(missing.id)["reason"], server.result(named.id)["reason"]} == {"not_found", "host_ceiling"}
+    assert {server.result(missing.id)["reason"], server.result(named.id)["reason"]} == {"no_folder", "host_ceiling"}
     assert server.records[missing.id]["start_key"] == ""
     assert server.records[missing.id]["outcome"] == "refused"
     assert "/api/host/start" not in server.calls

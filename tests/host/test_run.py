@@ -125,9 +125,9 @@ def test_the_program_leads_its_own_session_with_few_descriptors(perform: Callabl
     [
         (("no-such-program",), 127, Reason.NOT_FOUND),
         (("./none",), 127, Reason.NOT_FOUND),
-        (("./plain",), 126, Reason.EXIT),
+        (("./plain",), 126, Reason.NOT_EXECUTABLE),
         (("./badly-made",), 127, Reason.NOT_FOUND),
-        (("./empty",), 126, Reason.EXIT),
+        (("./empty",), 126, Reason.NOT_EXECUTABLE),
     ],
 )
 def test_a_program_that_cannot_be_started(
