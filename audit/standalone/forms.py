@@ -109,8 +109,9 @@ class Checkpoint:
         """Read a note. Raises FormatError."""
         lines = note_split(note)[0].split("\n")
         names = [line.partition(" ")[0] for line in lines[3:7]]
-        if len(lines) != 8 or names != ["number", "time", "previous", "frontier"]:
-            raise FormatError("a checkpoint has seven lines")
+        # What stands behind these lines is signed with them, and says nothing of the tree.
+        if len(lines) < 8 or names != ["number", "time", "previous", "frontier"]:
+            raise FormatError("a checkpoint has at least seven lines")
         number, time_us, previous, frontier = (line.partition(" ")[2] for line in lines[3:7])
         hashes = [_hash(one) for one in frontier.split()]
         made = cls(

@@ -140,12 +140,27 @@ def test_a_rotated_key_leaves_what_it_signed(log: list[str], tmp_path: Path, set
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [([], 0), (["--last"], 0), (["--from", "3"], 0), (["--anchor", "/nowhere"], 2)]
+    ("arguments", "code"),
+    [([], 0), (["--last"], 0), (["--from", "3"], 0), (["--anchor", "/nowhere"], 2), (["--bundle", __file__], 2)],
 )
 def test_the_commands_codes(log: list[str], arguments: list[str], code: int) -> None:
-    if code:
-        with pytest.raises(SystemExit) as left:
-            call_command("auditverify", *arguments, "--json")
-        assert left.value.code == code
-    else:
-        call_command("auditverify", *arguments, "--json")
+    assert left_with(*arguments, "--json") == code
+
+
+def left_with(*arguments: str) -> int:
+    try:
+        call_command("auditverify", *arguments)
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
+
+
+def test_a_bundle_is_verified_by_the_checks_of_its_script(log: list[str], tmp_path: Path) -> None:
+    bundle, anchor = tmp_path / "trail.zip", tmp_path / "anchors.txt"
+    call_command("auditexport", str(bundle))
+    anchor.write_text("\n".join(published for published in log))
+    assert left_with("--bundle", str(bundle), "--anchor", str(anchor)) == 0
+    content = bytearray(bundle.read_bytes())
+    content[200] ^= 1
+    bundle.write_bytes(content)
+    assert left_with("--bundle", str(bundle)) == 1

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -14,7 +15,8 @@ from django.utils import timezone
 from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_set_up
 from audit import trail_keys, verifying
 from audit.key_files import KeyFileError
-from audit.trail_keys import PublicKeys
+from audit.standalone import bundle
+from audit.trail_keys import PublicKeys, verifier_text
 from audit.verifying_report import Report, Severity, Verdict
 from audit.verifying_rows import CHUNK
 
@@ -33,6 +35,7 @@ class Command(AtomCommand):
         "  manage.py auditverify --from 48000\n"
         "  manage.py auditverify --entry 019a3c1e-7a5b-7c3d-8e9f-0123456789ab\n"
         "  manage.py auditverify --anchor /mnt/worm/audit-anchors.txt\n"
+        "  manage.py auditverify --bundle november.zip\n"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,14 +43,18 @@ class Command(AtomCommand):
         mode.add_argument("--from", type=int, metavar="N", dest="begin", help="begin at the checkpoint before leaf N")
         mode.add_argument("--last", action="store_true", help="only the newest checkpoint and what it added")
         mode.add_argument("--entry", metavar="UID", help="only one event, with the checkpoint that took it in")
+        mode.add_argument("--bundle", metavar="FILE", help="a bundle of `auditexport`, with this server's keys")
         parser.add_argument("--anchor", metavar="FILE", help="compare with the checkpoints published in this file")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Verify, print, and leave with the verdict's code."""
-        check_set_up()
         try:
             keys = trail_keys.trail_keys().public
+            if options["bundle"] is not None:
+                self._bundle(keys, options)
+                return
+            check_set_up()
             report = self._verified(keys, options)
             compared = self._anchored(report, keys, options["anchor"])
         except KeyFileError as error:
@@ -76,6 +83,28 @@ class Command(AtomCommand):
                 raise UsageError("--from is the number of a leaf, from 0.")
             return verifying.verify_from(keys, options["begin"], now=now, progress=self._progress)
         return verifying.verify(keys, now=now, progress=self._progress, processes=os.cpu_count() or 1)
+
+    def _bundle(self, keys: PublicKeys, options: dict[str, Any]) -> None:
+        """Verify a bundle by the checks of the script that comes with it."""
+        known = tuple(verifier_text(keys.log, key) for key in keys.keys.values())
+        anchor = options["anchor"]
+        try:
+            with ExitStack() as files:
+                stream = files.enter_context(Path(options["bundle"]).open("rb"))
+                lines = files.enter_context(Path(anchor).open(encoding="utf-8", errors="replace")) if anchor else None
+                asked = bundle.Options(known, lines, progress=self._progress)
+                report = bundle.bundle_verify(stream, asked)
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        if options["json"]:
+            self.stdout.write(json.dumps(report.to_json()))
+        else:
+            for severity, what in report.findings:
+                self.stdout.write(f"{severity}: {what}")
+            about = f"events {report.first:,} to {report.size:,} of {report.log}, {report.events:,} of them here"
+            self.stdout.write(f"{report.verdict}: {about}")
+        if code := bundle.CODES[report.verdict]:
+            sys.exit(code)
 
     def _anchored(self, report: Report, keys: PublicKeys, name: str | None) -> int | None:
         if name is None:
