@@ -1,57 +1,18 @@
-"""What the commands of the host share on the command line: exit codes, a parser, and who the server is."""
+"""What the commands of the host share on the command line: how they end, and who the server is."""
 
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
 
+from shellagent.client.arguments import ended
 from shellagent.host import console
-from shellagent.host.errors import (
-    AlreadyRunningError,
-    CallError,
-    HostError,
-    StateError,
-    UnauthorisedError,
-    UpgradeRequiredError,
-)
+from shellagent.host.errors import StateError
 from shellagent.host.state import Enrolment, StateFolder, default_state_folder
 
 DEFAULT_URL = "http://localhost:8000"
-
-
-class Exit(IntEnum):
-    """The exit codes of `runlocalagent` and `localagent`."""
-
-    OK = 0
-    UNAUTHORISED = 3
-    ANOTHER_INSTANCE = 4
-    STALLED = 5
-    USAGE = 64
-    UNAVAILABLE = 69
-    INTERNAL = 70
-    WAITING = 75
-    PROTOCOL = 76
-    DENIED = 77
-    TIMED_OUT = 124
-    CANCELLED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors exit 64 and whose help ends with examples."""
-
-    def __init__(self, *arguments: Any, examples: str = "", **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        if examples:
-            options["epilog"] = f"examples:\n{examples}"
-        super().__init__(*arguments, **options)
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -116,31 +77,4 @@ def log_to_stderr(*, is_verbose: bool, is_json: bool = False) -> None:
 
 def guarded(work: Callable[[], int], program: str) -> int:
     """Run a command; an error becomes one sentence and its exit code, never a traceback."""
-    try:
-        return work()
-    except KeyboardInterrupt:
-        return Exit.CANCELLED
-    except BrokenPipeError:
-        # Whoever read our output has gone. Nothing more can be said, not even by the interpreter at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
-    except HostError as error:
-        console.complain(program, str(error))
-        return exit_code(error)
-    except Exception as error:
-        logging.getLogger(__name__).debug("internal error", exc_info=True)
-        console.complain(program, f"internal error: {type(error).__name__}: {error}")
-        return Exit.INTERNAL
-
-
-def exit_code(error: HostError) -> Exit:
-    """Return the exit code that stands for an error."""
-    if isinstance(error, UnauthorisedError):
-        return Exit.UNAUTHORISED
-    if isinstance(error, AlreadyRunningError):
-        return Exit.ANOTHER_INSTANCE
-    if isinstance(error, UpgradeRequiredError):
-        return Exit.PROTOCOL
-    if isinstance(error, CallError):
-        return Exit.UNAVAILABLE
-    return Exit.USAGE
+    return ended(work, lambda error, message: console.complain(program, message))

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from governance.policy.types import Access, Category
+from shellagent.client.credentials import read_secret
 from shellagent.host.environment import NAME, is_within
 from shellagent.host.errors import RefusedError, StateError
 from shellagent.host.journal import SPOOL_BYTES
 from shellagent.host.limits import MEBIBYTE, Limits
-from shellagent.host.state import read_secret
 from shellagent.masking import SHORTEST_KNOWN
 from shellagent.protocol import PathGrant, Reason
 

@@ -5,7 +5,6 @@ On a terminal the last line is a live one that says what it does now. With `use_
 
 import json
 import logging
-import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -17,9 +16,6 @@ from shellagent.protocol import ExecutionReport, Rung
 MOST_SHOWN: Final = 200
 #: To the line's beginning, and what stands there away.
 _CLEAR: Final = "\r\x1b[K"
-#: Sequences that act on a terminal: CSI, OSC and the like, and then any control character but tab and newline.
-_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x1b\\|\x07|\Z)|[ -/]*[0-~])", re.DOTALL)
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class _Output:
@@ -106,8 +102,3 @@ def shown_sizes(sizes: Mapping[str, int]) -> str:
         known = units.get(unit)
         parts.append(f"{words} {value} {known}" if known else f"{name.replace('_', ' ')} {value}")
     return ", ".join(parts)
-
-
-def without_escapes(text: str) -> str:
-    """Return text without what would act on a terminal."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n"))

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shellagent.client.credentials import read_secret, take_key
 from shellagent.host.errors import StateError
-from shellagent.host.state import KEY_VARIABLE, StateFolder, read_secret, take_key, write_durably
+from shellagent.host.state import KEY_VARIABLE, StateFolder, write_durably
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 import requests
 
 from shellagent import protocol
+from shellagent.client.errors import Exit
+from shellagent.client.http import CONNECT_SECONDS, SLACK_SECONDS
+from shellagent.client.terminal import without_escapes
 from shellagent.host import background, ceiling, facts
-from shellagent.host.arguments import Exit, server_url, state_folder
-from shellagent.host.client import CONNECT_SECONDS, SLACK_SECONDS, Client, product_version
-from shellagent.host.console import without_escapes
+from shellagent.host.arguments import server_url, state_folder
+from shellagent.host.client import Client, product_version
 from shellagent.host.errors import (
+    AtomError,
     CallError,
-    HostError,
     StateError,
     UnauthorisedError,
     UnavailableError,
@@ -90,7 +92,7 @@ def _checks(options: argparse.Namespace, state: StateFolder) -> Iterator[Check]:
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
     try:
         return look()
-    except (HostError, OSError) as error:
+    except (AtomError, OSError) as error:
         return Check(name, FAIL, str(error), "See to what it says, and run the doctor again.")
 
 

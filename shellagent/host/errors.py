@@ -1,52 +1,37 @@
 """What can go wrong on the host. Standard library only; each class's docstring is its default message."""
 
+from shellagent.client.errors import (
+    AtomError,
+    CallError,
+    ConflictError,
+    DeclinedError,
+    Exit,
+    StateError,
+    UnauthorisedError,
+    UnavailableError,
+    UpgradeRequiredError,
+)
 
-class HostError(Exception):
+__all__ = [
+    "AtomError",
+    "CallError",
+    "ConflictError",
+    "DeclinedError",
+    "StateError",
+    "UnauthorisedError",
+    "UnavailableError",
+    "UpgradeRequiredError",
+]
+
+
+class HostError(AtomError):
     """The local agent could not do this."""
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
-
-
-class StateError(HostError):
-    """The state folder cannot be used."""
 
 
 class AlreadyRunningError(StateError):
     """Another local agent already holds this state folder."""
 
-
-class CallError(HostError):
-    """A call to the server did not give an answer that can be used."""
-
-
-class UnavailableError(CallError):
-    """The server cannot be reached, or what answers is not the server."""
-
-    def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-class UnauthorisedError(CallError):
-    """The server refuses the key."""
-
-
-class UpgradeRequiredError(CallError):
-    """The server speaks another version of the protocol."""
-
-
-class DeclinedError(CallError):
-    """The server read the request and says no, with a problem document."""
-
-    def __init__(self, message: str, *, status: int, problem: dict[str, object]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.problem = problem
-
-
-class ConflictError(DeclinedError):
-    """The server holds something else: another instance of this key, another offset, another record."""
+    ends_with = Exit.ANOTHER_INSTANCE
 
 
 class RefusedError(HostError):

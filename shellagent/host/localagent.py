@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from shellagent import protocol
+from shellagent.client.arguments import Parser
+from shellagent.client.credentials import read_secret, take_key
+from shellagent.client.errors import Exit
+from shellagent.client.terminal import without_escapes
 from shellagent.host import background, ceiling, doctor, executing, facts, journal, service
 from shellagent.host.arguments import (
-    Exit,
-    Parser,
     add_server,
     guarded,
     log_to_stderr,
@@ -24,11 +26,10 @@ from shellagent.host.arguments import (
 )
 from shellagent.host.ceiling import Ceiling
 from shellagent.host.client import Client, product_version
-from shellagent.host.console import without_escapes
 from shellagent.host.credential import renew
 from shellagent.host.errors import DeclinedError, StateError, UnauthorisedError, UnavailableError
 from shellagent.host.pinned import PinnedKeys
-from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, read_secret, take_key
+from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id
 from shellagent.host.status_text import status_text
 from shellagent.protections import missing
 

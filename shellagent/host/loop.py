@@ -12,7 +12,7 @@ from shellagent import protocol
 from shellagent.host import scripts
 from shellagent.host.client import Client
 from shellagent.host.credential import renew
-from shellagent.host.errors import HostError, UnavailableError, UpgradeRequiredError
+from shellagent.host.errors import AtomError, UnavailableError, UpgradeRequiredError
 from shellagent.host.sessions import Sessions
 from shellagent.host.state import StateFolder
 from shellagent.host.trouble import Trouble
@@ -214,7 +214,7 @@ class Loop:
             return
         try:
             renew(StateFolder(credential.file.parent), self._ask_key)
-        except (HostError, OSError) as error:
+        except (AtomError, OSError) as error:
             self.say(f"the key could not be replaced: {error}")
 
     def _ask_key(self, key: str) -> str:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from shellagent.client.errors import Exit
 from shellagent.host import console
-from shellagent.host.arguments import Exit, exit_code
 from shellagent.host.backoff import Backoff
 from shellagent.host.errors import CallError, ConflictError, UnauthorisedError, UnavailableError, UpgradeRequiredError
 from shellagent.host.loop import Loop
@@ -130,7 +130,7 @@ class Process:
                 backoff.reset()
             except (UnauthorisedError, ConflictError, UpgradeRequiredError) as error:
                 self.loop.say(str(error))
-                self._finish(Exit.ANOTHER_INSTANCE if isinstance(error, ConflictError) else exit_code(error))
+                self._finish(Exit.ANOTHER_INSTANCE if isinstance(error, ConflictError) else error.ends_with)
                 return
             except CallError as error:
                 logger.info("Poll: %s", error)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from governance.policy.types import Facts
 from shellagent import protocol
+from shellagent.client.arguments import Parser
 from shellagent.host import background, ceiling, cgroups, console, facts, limits, tree
-from shellagent.host.arguments import Parser, add_server, guarded, log_to_stderr, refuse_root, server_url, state_folder
+from shellagent.host.arguments import add_server, guarded, log_to_stderr, refuse_root, server_url, state_folder
 from shellagent.host.capabilities import Account, find_account
 from shellagent.host.ceiling import NO_CEILING, Ceiling
 from shellagent.host.cgroups import Cgroups

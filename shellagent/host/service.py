@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shellagent.host.arguments import Exit, Parser, refuse_root, server_url, state_folder
+from shellagent.client.arguments import Parser
+from shellagent.client.errors import Exit
+from shellagent.host.arguments import refuse_root, server_url, state_folder
 from shellagent.host.errors import StateError
 from shellagent.host.state import PRODUCT
 

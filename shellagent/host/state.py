@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import socket
-import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Final
 
 import psutil
 
+from shellagent.client.credentials import read_secret, take_key
 from shellagent.host.errors import AlreadyRunningError, StateError
 
 KEY_VARIABLE: Final = "ATOM_HOST_KEY"
@@ -180,20 +180,6 @@ class StateFolder:
         return instance
 
 
-def take_key(variable: str) -> str:
-    """Return a key from the environment and remove it there, so that no child is started with it."""
-    key = os.environ.pop(variable, "").strip()
-    descriptor = os.environ.pop(f"{variable}_FD", "")
-    if key or not descriptor.isdigit():
-        return key
-    try:
-        with os.fdopen(int(descriptor)) as stream:
-            stream.seek(0)
-            return stream.read(4096).strip()
-    except (OSError, ValueError) as error:
-        raise StateError(f"{variable}_FD does not name a file that can be read: {error}") from error
-
-
 def conceal_key(variable: str) -> None:
     """Start this program again with the key in a file that only exists in memory, if the key is in the environment.
 
@@ -209,24 +195,6 @@ def conceal_key(variable: str) -> None:
     os.set_inheritable(descriptor, True)  # noqa: FBT003 - the standard library's signature
     os.environ[f"{variable}_FD"] = str(descriptor)
     os.execve(sys.executable, sys.orig_argv, dict(os.environ))  # noqa: S606 - ourselves, without a shell
-
-
-def read_secret(path: Path, *, missing: str) -> str:
-    """Return the one line of an owner-only file. Raises StateError where it is missing or others may read it."""
-    try:
-        with path.open() as stream:
-            info = os.fstat(stream.fileno())
-            if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise StateError(
-                    f"{path} can be read by others. Run `chmod 600 {path}`, and renew the key if it leaked."
-                )
-            if info.st_uid not in (os.geteuid(), 0):
-                raise StateError(f"{path} belongs to another user. Make it yours, or give another file.")
-            return stream.read(4096).strip()
-    except FileNotFoundError:
-        raise StateError(missing) from None
-    except (OSError, UnicodeError) as error:
-        raise StateError(f"{path} cannot be read: {error}") from error
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shellagent.host.console import shown_sizes, without_escapes
+from shellagent.client.terminal import without_escapes
+from shellagent.host.console import shown_sizes
 
 MEBIBYTE = 1024 * 1024
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shellagent.host.arguments import Exit
+from shellagent.client.errors import Exit
 from shellagent.host.notify import Notifier
 
 #: A poll is bounded by its hold and its time limits, far below this.

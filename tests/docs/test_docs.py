@@ -21,8 +21,8 @@ from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
 from governance.policy.paths import load_protection
 from governance.policy.types import Category, Maturity
 from shellagent import protocol
+from shellagent.client.arguments import Parser
 from shellagent.host import localagent, runlocalagent
-from shellagent.host.arguments import Parser
 from shellagent.states import BEGINNINGS, TRANSITIONS
 
 ROOT = Path(__file__).resolve().parents[2]

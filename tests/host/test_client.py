@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from shellagent import protocol, signing
-from shellagent.host import client as client_module
+from shellagent.client import http as client_module
 from shellagent.host.client import Client
 from shellagent.host.errors import (
     ConflictError,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shellagent import protocol
 from shellagent.host.client import Client
 from shellagent.host.credential import Credential, credential_of, renew
 from shellagent.host.errors import StateError, UnavailableError
@@ -23,7 +24,7 @@ def test_all_connections_take_up_the_new_key(server: StubServer, state: StateFol
     assert client.credential.refresh()
     assert not client.credential.refresh()
     for one in (client, other):
-        assert one.request("POST", "/api/shell/log", {"records": []}).status == 200
+        assert one.record(protocol.RecordRequest(1, "instance", ())).statuses == {}
         one.close()
 
 

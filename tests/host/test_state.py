@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from shellagent.client.credentials import read_secret, take_key
 from shellagent.host.errors import AlreadyRunningError, StateError
 from shellagent.host.state import (
     Enrolment,
     StateFolder,
     atom_home,
     default_state_folder,
-    read_secret,
-    take_key,
     write_durably,
 )
 
@@ -84,7 +83,7 @@ def test_the_key_leaves_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_kernel_does_not_show_the_key_either() -> None:
     code = (
-        "from shellagent.host.state import conceal_key, take_key;"
+        "from shellagent.client.credentials import take_key; from shellagent.host.state import conceal_key;"
         "conceal_key('ATOM_HOST_KEY');"
         "shown = open('/proc/self/environ').read();"
         "print(take_key('ATOM_HOST_KEY'), 'ath_hidden' in shown)"

@@ -1,0 +1,7 @@
+"""`python -m shellagent.client`: the command `atom` in a checkout."""
+
+import sys
+
+from shellagent.client.cli import main
+
+sys.exit(main())
