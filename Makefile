@@ -26,7 +26,7 @@ COVERAGE ?=
 ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean
+.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean atom
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -69,6 +69,9 @@ coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage sh
 
 bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; writes docs/benchmarks.md
 	@$(PY) -m bench
+
+atom: $(VENV)/.run-stamp ## Make the command `atom` as one file, dist/atom, for any machine with Python
+	@$(PY) -m shellagent.client_file dist/atom
 
 lint: $(VENV)/.dev-stamp ## Format, lint, types, import directions, missing migrations
 	@$(PY) -m ruff format --check .

@@ -7,6 +7,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from atomsite import client
 from atomsite.health import healthz
 from atomsite.problems import problem_index
 from audit.api import EventListView
@@ -42,6 +43,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("queue", queue, name="queue"),
     path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
     path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),
+    path("atom", client.client, name="client"),
+    path("atom.sha256", client.digest, name="client-digest"),
     path("healthz", healthz, name="healthz"),
     path("metrics", metrics, name="metrics"),
     path("problems/", problem_index, name="problems"),

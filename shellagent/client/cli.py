@@ -57,7 +57,8 @@ def parser() -> Parser:
     """Return the command's parser."""
     made = Parser(prog=PROGRAM, description="Commands under governance, from any machine.", examples=EPILOG)
     made.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
-    actions = made.add_subparsers(dest="action", required=True, metavar="ACTION")
+    # A parser that is not told its own name imports what it takes to print a usage.
+    actions = made.add_subparsers(prog=PROGRAM, dest="action", required=True, metavar="ACTION")
     run = _action(
         actions, "run", _run, "Ask for a command, show its output as it comes, and exit as it did.", RUN_EXAMPLES
     )
@@ -79,7 +80,7 @@ def parser() -> Parser:
     listed.add_argument("--limit", type=_limit, default=20, metavar="N", help="how many, 1 to 200; 20")
     _add_id(_action(actions, "show", _show, "Show one session, with its output."))
     policy = actions.add_parser("policy", help="Ask governance.", description="Ask governance.")
-    questions = policy.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    questions = policy.add_subparsers(prog=f"{PROGRAM} policy", dest="question", required=True, metavar="QUESTION")
     _add_command(_action(questions, "check", _check, "Say what governance would say of a command.", CHECK_EXAMPLES))
     return made
 

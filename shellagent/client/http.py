@@ -60,8 +60,9 @@ def _silent(_line: str) -> None:
 class Connection:
     """Calls to one server over one kept-alive connection.
 
-    An instance belongs to one thread at a time. `key` gives the key for each call; `tell` gets a line about each. No
-    proxy or netrc of the environment is used, no redirect is followed, and an answer over 32 MiB is refused.
+    An instance belongs to one thread at a time. `key` gives the key for each call, empty for none; `tell` gets a line
+    about each. No proxy or netrc of the environment is used, no redirect is followed, and an answer over 32 MiB is
+    refused.
     """
 
     def __init__(
@@ -141,6 +142,8 @@ class Connection:
 
     def _all_headers(self) -> dict[str, str]:
         key = self._key()
+        if not key:
+            return self._headers
         if not (key.isascii() and key.isprintable()):
             # Without the key: this text is shown.
             raise UnavailableError("The key holds characters that no key has. Give it as it was shown.")
@@ -171,6 +174,8 @@ def failure(answer: Answer, *, where: str) -> CallError:
     """Return the error that stands for an answer without success."""
     problem = dict(answer.body) if isinstance(answer.body, Mapping) else {}
     sentence = str(problem.get("detail") or problem.get("title") or f"{where} answered {answer.status}.")
+    if problem.get("hint"):
+        sentence = f"{sentence.rstrip('.')}. {problem['hint']}"
     status = answer.status
     is_denied = problem_type(problem) in DENYING
     if is_denied or status == 409 or (status in DECLINING and problem):

@@ -5,6 +5,7 @@ import email.utils
 import json
 import os
 import shutil
+import ssl
 import stat
 import sys
 import time
@@ -14,11 +15,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import requests
-
 from shellagent import protocol
 from shellagent.client.errors import Exit
-from shellagent.client.http import CONNECT_SECONDS, SLACK_SECONDS
+from shellagent.client.http import Connection
 from shellagent.client.terminal import without_escapes
 from shellagent.host import background, ceiling, facts
 from shellagent.host.arguments import server_url, state_folder
@@ -137,25 +136,25 @@ def _server(options: argparse.Namespace, state: StateFolder, known: background.K
         yield Check("address", FAIL, str(error), "Give --backend-url.")
         return
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.get(f"{url}/healthz", timeout=(CONNECT_SECONDS, SLACK_SECONDS), allow_redirects=False)
-    except (requests.RequestException, ValueError) as error:
-        is_tls = isinstance(error, requests.exceptions.SSLError)
+        connection = Connection(url, lambda: "", agent=f"atom-local-agent/{product_version()}")
+        answer = connection.request("GET", "/healthz")
+        connection.close()
+    except UnavailableError as error:
+        is_tls = isinstance(error.__cause__, ssl.SSLError)
         found = f"the certificate of {url} is not trusted" if is_tls else f"no server answers at {url}"
         step = (
-            "Give the URL whose name the certificate carries; it must be of an authority that certifi knows."
+            "Give the URL whose name the certificate carries; it must be of an authority that this machine knows."
             if is_tls
             else "Start the server, or give its --backend-url; look at names, firewall and port."
         )
         yield Check("tls" if is_tls else "address", FAIL, found, step)
         return
-    if 300 <= answer.status_code < 400:
+    if 300 <= answer.status < 400:
         yield Check("address", FAIL, f"{url} redirects, which is not followed", "Give the address it leads to.")
         return
     yield Check("address", OK, f"{url} answers")
     yield _tls(url)
-    yield _clock(answer.headers.get("Date", ""))
+    yield _clock(answer.date)
     yield from _key(state, url)
 
 

@@ -21,6 +21,7 @@ from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
 from governance.policy.paths import load_protection
 from governance.policy.types import Category, Maturity
 from shellagent import protocol
+from shellagent.client import cli
 from shellagent.client.arguments import Parser
 from shellagent.host import localagent, runlocalagent
 from shellagent.states import BEGINNINGS, TRANSITIONS
@@ -115,6 +116,9 @@ def test_the_options_described_are_those_there_are() -> None:
     helps = {
         "runlocalagent": runlocalagent.parser().format_help(),
         "localagent": localagent.parser().format_help(),
+        "atom": cli.parser().format_help(),
+        **{f"atom {name}": parser.format_help() for name, parser in subparsers(cli.parser()).items()},
+        "atom policy check": subparsers(subparsers(cli.parser())["policy"])["check"].format_help(),
         **{f"localagent {name}": parser.format_help() for name, parser in actions().items()},
     }
     for name in (

@@ -281,38 +281,6 @@ def test_enroll(server: StubServer, command: Command, tmp_path: Path) -> None:
 SESSION = {"id": "0b9f6e0e-0000-4000-8000-000000000001", "exit_code": None, "finished_at": "2026-01-01T00:00:00+00:00"}
 
 
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        ((200, {**SESSION, "status": "failed", "exit_code": 5, "stdout": "out\n", "stderr": "err\n"}), 5),
-        ((200, {**SESSION, "status": "timed_out", "exit_code": 143}), 124),
-        ((200, {**SESSION, "status": "aborted"}), 130),
-        ((200, {**SESSION, "status": "refused"}), 77),
-        ((200, {**SESSION, "status": "lost"}), 70),
-        ((202, {**SESSION, "status": "pending", "finished_at": None, "approve_url": "http://approve"}), 75),
-        ((403, {"type": "http://x/problems/denied", "status": 403, "detail": "Denied."}), 77),
-        ((400, {"type": "http://x/problems/not-allowlisted", "status": 400, "detail": "Not listed."}), 77),
-        ((400, {"type": "http://x/problems/syntax", "status": 400, "detail": "What?"}), 64),
-        ((401, {"detail": "No."}), 3),
-        ((429, {"status": 429, "detail": "Too many."}), 75),
-        ((503, {"status": 503, "detail": "No host."}), 69),
-        ((200, [1]), 69),
-    ],
-)
-def test_execute_exits_as_the_command_did(
-    server: StubServer, command: Command, answer: tuple[int, object], code: int
-) -> None:
-    server.bend("/api/local-agent/execute", lambda _: answer)
-    arguments = ("localagent", "execute", "ls", "--backend-url", server.url, "--wait", "0")
-    done = command(*arguments, ATOM_KEY="ata_x")
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    if code == 5:
-        assert (done.stdout, done.stderr) == ("out\n", "err\n")
-    if code == 75 and answer[0] == 202:
-        assert "http://approve" in done.stderr
-
-
 def test_execute_prints_output_as_it_comes(server: StubServer, command: Command) -> None:
     def part(offset: int, data: bytes) -> dict[str, object]:
         return {"offset": offset, "bytes": len(data), "text": base64.b64encode(data).decode()}
