@@ -20,8 +20,9 @@ else:
     _UserAdmin = UserAdmin
 
 #: Apps that register themselves. A schedule of django-q2 names a function to run, so whoever could edit one could do
-#: all; its queue holds pickles. The log of logins is for the trail, and the attempts are shown below.
-_OUT: Final = ("django_q", "axes")
+#: all; its queue holds pickles. The log of logins is for the trail, and the attempts are shown below. An
+#: authenticator's secret is shown to whom it belongs, once.
+_OUT: Final = ("django_q", "axes", "otp_totp")
 
 
 class SuperusersOnly:

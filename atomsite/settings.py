@@ -115,6 +115,8 @@ INSTALLED_APPS = [
     "axes",
     "csp",
     "django_q",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "audit",
     "governance",
     "shellagent",
@@ -219,6 +221,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "locked_out.html"
 LOGIN_URL = "admin:login"
+#: What an authenticator calls this product.
+OTP_TOTP_ISSUER = "Atom Local Agent"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -11,6 +11,7 @@ from atomsite import client
 from atomsite.health import healthz
 from atomsite.problems import problem_index
 from audit.api import EventListView
+from governance.admin_codes import code_view
 from governance.api import AgentListView, AgentView
 from shellagent.admin_card import card_now_view, card_view
 from shellagent.api import control, execute, export, host, sessions, stopping
@@ -41,6 +42,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
     path("queue", queue, name="queue"),
+    path("code", admin.site.admin_view(code_view), name="code"),
     path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
     path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),
     path("atom", client.client, name="client"),

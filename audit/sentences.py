@@ -204,6 +204,7 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.SESSION_OUTPUT: _output,
     Tag.SESSION_CANCEL_REQUESTED: _plain("{who} wants it stopped, and its host was told."),
     Tag.SESSION_SCRIPTS_RECORDED: _plain("{who} told what the scripts hold that would run."),
+    Tag.SESSION_APPROVED_BY_ONE: _plain("{who} approved it, {given} of {required}: another person has to as well."),
     Tag.SESSION_DECIDED_AGAIN: lambda body: (
         f"Decided again, as {_who(body)} acted: governance says {body['data'].get('outcome')}, category "
         f"{body['data'].get('category')}.{_rules(body)}"
@@ -246,6 +247,8 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.USER_CHANGED: _changed("the account"),
     Tag.USER_DELETED: _plain("{who} removed the account {whom}."),
     Tag.USER_PASSWORD_CHANGED: _password,
+    Tag.USER_CODE_SET: _plain("{who} set up one-time codes."),
+    Tag.USER_CODE_REMOVED: _plain("{who} took away the one-time codes of {whom}."),
     Tag.USER_PERMISSIONS_CHANGED: _given,
     Tag.USER_GROUPS_CHANGED: _given,
     Tag.GROUP_CREATED: _plain("{who} made the group {whom}."),

@@ -22,6 +22,7 @@ class Tag(StrEnum):
     SESSION_LOST = "session:lost"
     SESSION_CANCEL_REQUESTED = "session:cancel_requested"
     SESSION_OUTPUT = "session:output"
+    SESSION_APPROVED_BY_ONE = "session:approved_by_one"
     SESSION_DECIDED_AGAIN = "session:decided_again"
     SESSION_SCRIPTS_RECORDED = "session:scripts_recorded"
     SESSION_LATE_RESULT = "session:late_result"
@@ -62,6 +63,8 @@ class Tag(StrEnum):
     USER_CHANGED = "user:changed"
     USER_DELETED = "user:deleted"
     USER_PASSWORD_CHANGED = "user:password_changed"  # noqa: S105 - a tag
+    USER_CODE_SET = "user:code_set"
+    USER_CODE_REMOVED = "user:code_removed"
     USER_PERMISSIONS_CHANGED = "user:permissions_changed"
     USER_GROUPS_CHANGED = "user:groups_changed"
     GROUP_CREATED = "group:created"

@@ -82,7 +82,15 @@ class PolicyRuleForm(PreviewedForm):
         model = PolicyRule
         fields = [
             *("name", "tokens", "is_whole", "outcome", "justification", "agents", "hosts"),
-            *("least_maturity", "most_maturity", "directories", "expires_at", "examples", "refuses"),
+            *(
+                "least_maturity",
+                "most_maturity",
+                "directories",
+                "expires_at",
+                "approvals_required",
+                "examples",
+                "refuses",
+            ),
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -51,6 +51,14 @@ class ForbiddenError(ProblemError):
     next_action = "stop"
 
 
+class CodeRequiredError(ForbiddenError):
+    """A one-time code is needed for this: send it in `code`. Set up an authenticator at /code first."""
+
+    type = "code-required"
+    title = "One-time code required"
+    next_action = "revise"
+
+
 class SuspendedError(ForbiddenError):
     """The agent is suspended. A person has to resume it."""
 

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
 from governance.policy.rules import EVERYBODY, OperatorRule, Pattern, Scope
@@ -29,6 +29,7 @@ __all__ = [
     "Violation",
 ]
 
+APPROVALS_CHOICES = [(1, "one person"), (2, "two people")]
 MATURITY_CHOICES = [(level.value, level.value.title()) for level in Maturity]
 
 
@@ -136,6 +137,12 @@ class PolicyRule(models.Model):
     most_maturity = models.CharField("up to maturity", max_length=12, choices=MATURITY_CHOICES, blank=True)
     directories = models.JSONField(default=list, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="A rule that allows must expire.")
+    approvals_required = models.PositiveSmallIntegerField(
+        "people who must approve",
+        choices=APPROVALS_CHOICES,
+        default=1,
+        help_text="Counts where the rule asks: so many different people have to approve what it is about.",
+    )
     examples = models.JSONField(default=list)
     refuses = models.JSONField(default=list, blank=True)
     #: Who saved it last, as text that outlives the person.
@@ -185,6 +192,40 @@ class PolicyRule(models.Model):
             outcome = Outcome.ASK if self.outcome == Outcome.ASK else Outcome.DENY
             why = f"This rule cannot be read ({error}), so it is about every command."
             return OperatorRule(str(self.pk), self.name, Pattern(()), outcome, why, EVERYBODY)
+
+
+class ApprovalTerms(models.Model):
+    """How people approve commands of a category: in which time, how many of them, and whether with a one-time code."""
+
+    category = models.CharField(max_length=10, unique=True, choices=[(item.value, item.value) for item in Category])
+    minutes = models.PositiveSmallIntegerField(
+        default=15,
+        validators=[MinValueValidator(1), MaxValueValidator(45)],
+        help_text="A request that nobody decides on expires after so many minutes, from 1 to 45.",
+    )
+    approvals_required = models.PositiveSmallIntegerField(
+        "people who must approve", choices=APPROVALS_CHOICES, default=1
+    )
+    needs_code = models.BooleanField(
+        "needs a one-time code",
+        default=False,
+        help_text="Who approves has to give a code of their authenticator. Each sets theirs up on their own page.",
+    )
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "terms of approval"
+        verbose_name_plural = "terms of approval"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(minutes__gte=1, minutes__lte=45, approvals_required__in=[1, 2]),
+                name="approval_terms_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        code = ", with a code" if self.needs_code else ""
+        return f"{self.category}: {self.get_approvals_required_display()} within {self.minutes} min{code}"
 
 
 class PolicyVersion(models.Model):

@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Q
@@ -38,7 +37,6 @@ class _Kept:
 
 _kept: _Kept | None = None
 _told_of_tables = ""
-_GENERATION: Final = "SELECT number FROM governance_policygeneration WHERE id = 1"
 
 
 def current_policy() -> Policy:

@@ -12,11 +12,11 @@ from audit.tags import Tag
 from audit.trail import Event, Party, record
 from governance import keys
 from governance.errors import ConflictError, InvalidError
-from governance.models import Agent, AgentKey, DirectoryRow, MatrixRow, PolicyRule
+from governance.models import Agent, AgentKey, ApprovalTerms, DirectoryRow, MatrixRow, PolicyRule
 from governance.policies import policy_changed
 from governance.policy.types import Maturity
 
-RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule
+RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule | ApprovalTerms
 
 
 def agent_party(agent: Agent) -> Party:

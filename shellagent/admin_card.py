@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from audit.models import AuditPayload
 from governance.admin_agents import MEANING, person
+from governance.codes import has_code
 from governance.policy.types import Maturity
 from shellagent.admin_access import session_seen
 from shellagent.admin_deciding import CANNED
@@ -25,7 +26,14 @@ from shellagent.likeness import LOOKED_AT, Earlier, nearest
 from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.pending import Pending, sessions_pending
 from shellagent.representation import host_is_online, joined
-from shellagent.services import may_approve, may_cancel, output_of, session_expire
+from shellagent.services import (
+    approvals_given,
+    may_approve,
+    may_cancel,
+    output_of,
+    session_expire,
+    session_terms,
+)
 from shellagent.services.deciding import StoredRequest
 from shellagent.services.recording import STREAMS
 from shellagent.states import Status
@@ -96,8 +104,12 @@ def now_context(session: ShellSession, reader: User, request: StoredRequest | No
     refusal = may_approve(session, reader) if status is Status.PENDING else ""
     if status is Status.PENDING and request is None:
         refusal = refusal or "The command was erased; it can no longer be approved."
+    terms = session_terms(session)
     return {
         "session": session,
+        "terms": terms,
+        "given": approvals_given(session.pk, session.digest) if status is Status.PENDING else 0,
+        "has_code": has_code(reader) if terms.needs_code else False,
         "status": status,
         "status_words": STATUS_WORDS[status],
         "is_pending": status is Status.PENDING,

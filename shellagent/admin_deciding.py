@@ -44,6 +44,7 @@ class DecideForm(forms.Form):
     digest = forms.RegexField(r"^[0-9a-f]{64}\Z")
     canned = forms.ChoiceField(choices=[(name, name) for name in CANNED], required=False)
     reason = forms.CharField(max_length=limits.REASON_MAX_CHARACTERS, required=False)
+    code = forms.CharField(max_length=12, required=False)
 
     def words(self) -> str:
         """Return what the person says, in our words and their own."""
@@ -85,19 +86,18 @@ class DecideViews:
         if not form.is_valid():
             messages.error(request, f"Not done. {form_problems(form)}")
             return _back(request, session_id)
-        values, approver = form.cleaned_data, person(request)
-        address = request.META.get("REMOTE_ADDR") or None
+        values = form.cleaned_data
+        word = {
+            "session": session,
+            "approver": person(request),
+            "reason": form.words(),
+            "digest": values["digest"],
+            "address": request.META.get("REMOTE_ADDR") or None,
+        }
         name = f"{session.agent_label} on {session.host_label}"
-
-        def work() -> object:
-            decide = session_reject if values["decision"] == "reject" else session_approve
-            return decide(
-                session=session, approver=approver, reason=form.words(), digest=values["digest"], address=address
-            )
-
         if values["decision"] == "reject":
-            told(request, work, f"Rejected for {name}. The agent gets your reason.")
-        elif told(request, work):
+            told(request, lambda: session_reject(**word), f"Rejected for {name}. The agent gets your reason.")
+        elif told(request, lambda: session_approve(**word, code=values["code"])):
             _tell_of_approval(request, session_id, name)
         return _back(request, session_id)
 
@@ -121,6 +121,8 @@ def _tell_of_approval(request: HttpRequest, session_id: UUID, name: str) -> None
     if stands.status == Status.DENIED:
         # The decision was taken again with the rules of now, and the stricter one counts.
         messages.warning(request, f"Not approved: by the rules of now this is denied. {stands.termination_detail}")
+    elif stands.status == Status.PENDING:
+        messages.success(request, f"Approved for {name}, as the first of two. Another person has to approve it too.")
     else:
         messages.success(request, f"Approved for {name}. It runs as soon as the host takes it.")
 

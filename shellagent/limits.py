@@ -5,7 +5,6 @@ from typing import Final
 TIMEOUT_DEFAULT_SECONDS: Final = 60
 TIMEOUT_MAX_SECONDS: Final = 300
 WAIT_MAX_SECONDS: Final = 45
-PENDING_SECONDS: Final = 15 * 60
 QUEUED_SECONDS: Final = 5 * 60
 LEASE_SECONDS: Final = 60
 #: A lease is written again once it has less than this left, so that not every poll writes.

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from audit.models import AuditPayload
 from audit.trail import Receipt, payloads_of, receipt_of
+from governance.terms import terms_of
 from shellagent import limits, queries
 from shellagent.links import card_url
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
@@ -51,7 +52,7 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
 
 def kept_json(kept: Kept) -> Json:
     """Return a session that was just made as plain values, without asking the database again."""
-    return with_receipt(_session_json(kept.session, kept.stored, [], None, "text"), kept.receipt)
+    return with_receipt(_session_json(kept.session, kept.stored, [], [], "text"), kept.receipt)
 
 
 def ended_json(ended: Ended, kept: Kept) -> Json:
@@ -59,7 +60,7 @@ def ended_json(ended: Ended, kept: Kept) -> Json:
 
     For one that nobody was asked about.
     """
-    shown = _session_json(ended.session, {**kept.stored, **ended.output}, [ended.record], None, "text")
+    shown = _session_json(ended.session, {**kept.stored, **ended.output}, [ended.record], [], "text")
     return with_receipt(shown, kept.receipt)
 
 
@@ -77,12 +78,12 @@ def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_
         for record in queries.whole_records_of(ended):
             records[record.session_id].append(record)
     asked = [session.pk for session in sessions if session.approval_required]
-    approvals = {}
+    approvals: dict[UUID, list[Approval]] = defaultdict(list)
     if asked:
-        approvals = {item.session_id: item for item in Approval.objects.filter(session_id__in=asked, voided_at=None)}
-    return [
-        _session_json(item, stored[item.pk], records[item.pk], approvals.get(item.pk), encoding) for item in sessions
-    ]
+        standing = Approval.objects.filter(session_id__in=asked, voided_at=None)
+        for approval in standing.order_by("decided_at"):
+            approvals[approval.session_id].append(approval)
+    return [_session_json(item, stored[item.pk], records[item.pk], approvals[item.pk], encoding) for item in sessions]
 
 
 def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
@@ -107,7 +108,7 @@ def _session_json(
     session: ShellSession,
     stored: Mapping[str, list[tuple[int, bytes]]],
     records: list[ExecutionRecord],
-    approval: Approval | None,
+    approvals: Sequence[Approval],
     encoding: str,
 ) -> Json:
     request = _json(stored.get("request"))
@@ -136,13 +137,7 @@ def _session_json(
         "policy_version": session.policy_version,
         "digest": session.digest,
         "requester": session.requester_label,
-        "approval": {
-            "required": session.approval_required,
-            "by": approval.approver_label if approval else None,
-            "decision": approval.decision if approval else None,
-            "reason": approval.reason if approval else None,
-            "decided_at": approval.decided_at.isoformat() if approval else None,
-        },
+        "approval": _approval_json(session, decision, approvals),
         "approval_required": status is Status.PENDING,
         "approve_url": card_url(session.pk) if status is Status.PENDING else None,
         "exit_code": session.exit_code,
@@ -167,6 +162,23 @@ def _next_action(session: ShellSession, status: Status, *, is_unlisted: bool) ->
     if session.termination_reason == Reason.KILL_SWITCH:
         return "stop"
     return "revise" if is_unlisted else _NEXT_ACTION.get(status, "none")
+
+
+def _approval_json(session: ShellSession, decision: Json, approvals: Sequence[Approval]) -> Json:
+    """Return the last word that was said, and where people still decide, how many have to and what they need."""
+    last = approvals[-1] if approvals else None
+    is_pending = session.status == Status.PENDING
+    terms = terms_of(session.category, [rule["id"] for rule in decision.get("rules", [])]) if is_pending else None
+    return {
+        "required": session.approval_required,
+        "by": last.approver_label if last else None,
+        "decision": last.decision if last else None,
+        "reason": last.reason if last else None,
+        "decided_at": last.decided_at.isoformat() if last else None,
+        "people_required": terms.approvals if terms else None,
+        "people_given": len([one for one in approvals if one.decision == "approve" and one.digest == session.digest]),
+        "code_required": terms.needs_code if terms else None,
+    }
 
 
 def _record_json(record: ExecutionRecord | None) -> Json:

@@ -109,14 +109,12 @@ class ApproveView(GenericAPIView[Any]):
         approver = person(request)
         session = visible_session(request, values["session_id"])
         address = request.META.get("REMOTE_ADDR") or None
-        decide = session_approve if values["decision"] == "approve" else session_reject
-        session = decide(
-            session=session,
-            approver=approver,
-            reason=values.get("reason", ""),
-            digest=values.get("digest", ""),
-            address=address,
-        )
+        word = {name: values.get(name, "") for name in ("reason", "digest")}
+        if values["decision"] == "approve":
+            code = values.get("code", "")
+            session = session_approve(session=session, approver=approver, address=address, code=code, **word)
+        else:
+            session = session_reject(session=session, approver=approver, address=address, **word)
         # The newest event is the one of this decision.
         return Response(with_receipt(session_json(session), receipt_of(session.pk, is_newest=True)))
 

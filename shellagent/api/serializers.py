@@ -95,6 +95,9 @@ class ApproveSerializer(serializers.Serializer[Any]):
     digest = serializers.RegexField(
         r"^[0-9a-f]{64}\Z", required=False, help_text="Of what you saw; the decision is refused where it changed."
     )
+    code = serializers.CharField(
+        required=False, allow_blank=True, max_length=12, help_text="A one-time code, to approve where one is needed."
+    )
 
 
 class CancelSerializer(serializers.Serializer[Any]):
@@ -172,6 +175,11 @@ class ApprovalSerializer(serializers.Serializer[Any]):
     decision = serializers.CharField(allow_null=True)
     reason = serializers.CharField(allow_null=True)
     decided_at = serializers.DateTimeField(allow_null=True)
+    people_required = serializers.IntegerField(allow_null=True, help_text="While it waits: how many have to approve.")
+    people_given = serializers.IntegerField(help_text="How many have approved exactly this.")
+    code_required = serializers.BooleanField(
+        allow_null=True, help_text="While it waits: whether an approval takes a one-time code."
+    )
 
 
 class DecisionSerializer(serializers.Serializer[Any]):

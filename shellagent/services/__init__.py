@@ -1,6 +1,13 @@
 """Every operation on sessions and hosts. The API, the admin, the tasks and the commands call these and nothing else."""
 
-from shellagent.services.approving import may_approve, session_approve, session_reject
+from shellagent.services.approving import (
+    approvals_given,
+    may_approve,
+    session_approve,
+    session_reject,
+    session_terms,
+    sessions_approve,
+)
 from shellagent.services.asking import Asker, Idempotency, Kept, session_request, sessions_request
 from shellagent.services.cancelling import may_cancel, session_cancel
 from shellagent.services.dry_running import dry_run
@@ -34,6 +41,7 @@ __all__ = [
     "Kept",
     "agent_host_delete",
     "agent_host_set",
+    "approvals_given",
     "dry_run",
     "enrolment_issue",
     "erasure_decide",
@@ -59,6 +67,8 @@ __all__ = [
     "session_expire",
     "session_reject",
     "session_request",
+    "session_terms",
+    "sessions_approve",
     "sessions_expire",
     "sessions_record",
     "sessions_request",

@@ -21,6 +21,7 @@ from governance.errors import ConflictError, NotFoundError, ProblemError, Suspen
 from governance.models import Agent
 from governance.policy.types import Decision, Outcome
 from governance.stops import stop_of
+from governance.terms import terms_of
 from shellagent import limits, models, queries, wake
 from shellagent.errors import (
     ForbiddenContentError,
@@ -326,7 +327,8 @@ def _decided(session: ShellSession, decision: Decision, request: StoredRequest, 
     elif decision.outcome is Outcome.ASK:
         session.status = Status.PENDING
         session.approval_required = True
-        session.expires_at = now + timedelta(seconds=limits.PENDING_SECONDS)
+        terms = terms_of(decision.category, [rule.id for rule in decision.rules])
+        session.expires_at = now + timedelta(minutes=terms.minutes)
     else:
         session.status = Status.QUEUED
         session.warrant = warrant_of(session, session.digest)

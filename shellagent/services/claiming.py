@@ -9,9 +9,11 @@ from django.utils import timezone
 from audit.tags import Tag
 from audit.trail import Party
 from governance.policy.types import Outcome
+from governance.terms import terms_of
 from shellagent import limits, models, queries
 from shellagent.models import Approval, Host, ShellSession
 from shellagent.protocol import Assignment, PollRequest, StartGrant
+from shellagent.services.approving import approvals_given
 from shellagent.services.deciding import (
     Circumstances,
     Spec,
@@ -135,7 +137,7 @@ def _decide_again(
     """Take the decision again. Returns what may run, or None where the session had to be moved away."""
     decision, data = decision_again(session, models.Decision.Moment.CLAIM, request, circumstances, now)
     digest = decision_digest(decision, request, session)
-    decided = {
+    decided: dict[str, object] = {
         "outcome": decision.outcome.value,
         "category": decision.category.value,
         "policy_version": decision.policy_version,
@@ -146,22 +148,23 @@ def _decide_again(
         _move_away(session, Status.DENIED, data, now, decision.explanation, **decided)
         return None
     standing = Approval.objects.filter(session=session, decision="approve", voided_at=None)
-    if decision.outcome is Outcome.ASK and not standing.filter(digest=digest).exists():
+    terms = terms_of(decision.category, [rule.id for rule in decision.rules])
+    if decision.outcome is Outcome.ASK and approvals_given(session.pk, digest) < terms.approvals:
         standing.update(voided_at=now)
         detail = f"The rules, the agent's maturity or the host changed since. {decision.explanation}"
+        decided["expires_at"] = now + timedelta(minutes=terms.minutes)
         _move_away(session, Status.PENDING, data, now, detail, **decided)
         return None
-    decided["warrant"] = warrant_of(session, digest)
+    warrant = decided["warrant"] = warrant_of(session, digest)
     session_note(session.pk, Tag.SESSION_DECIDED_AGAIN, actor=host_party(session.host), data=data, **decided)
-    session.digest, session.warrant = digest, decided["warrant"]
+    session.digest, session.warrant = digest, warrant
     session.event_seq += 1
     return Spec.of(decision)
 
 
 def _move_away(session: ShellSession, to: Status, data: Data, now: datetime, detail: str, **columns: object) -> None:
     if to is Status.PENDING:
-        columns |= {"expires_at": now + timedelta(seconds=limits.PENDING_SECONDS), "approval_required": True}
-        columns["warrant"] = ""
+        columns |= {"approval_required": True, "warrant": ""}
     else:
         columns["finished_at"] = now
     if to is Status.PENDING:
