@@ -59,7 +59,7 @@ slow-sqlite:
 
 slow-postgresql:
 	@echo "End to end on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(ANY_DATABASE) $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults

@@ -25,6 +25,8 @@ from atomsite.home import Home
 from atomsite.up import CannotStartError, Plan, check_port, is_healthy, only_one
 from tests.database import OwnDatabase
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def taken() -> Iterator[int]:

@@ -17,6 +17,8 @@ from shellagent.host.state import StateFolder
 from tests.host.server import StubServer
 from tests.host.test_commands import Command, command, enrolled, env
 
+pytestmark = pytest.mark.e2e
+
 __all__ = ["command", "enrolled", "env"]
 
 

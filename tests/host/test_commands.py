@@ -22,6 +22,8 @@ from shellagent.protections import missing
 from shellagent.protocol import PathGrant, Reason, RunOutcome
 from tests.host.server import HOST_ID, KEY, StubServer, assignment
 
+pytestmark = pytest.mark.e2e
+
 MANAGE = str(Path(__file__).resolve().parent.parent.parent / "manage.py")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

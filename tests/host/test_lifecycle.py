@@ -24,6 +24,8 @@ from shellagent.protections import PROTECTIONS, missing
 from tests.host.server import KEY, StubServer, assignment
 from tests.host.test_commands import MANAGE, Command, command, enrolled, env
 
+pytestmark = pytest.mark.e2e
+
 __all__ = ["command", "enrolled", "env"]
 
 #: The real command with a short patience, and a standard error that nobody reads and that is full.

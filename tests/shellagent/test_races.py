@@ -19,6 +19,8 @@ from tests.conftest import person
 from tests.database import OwnDatabase
 from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread, tags
 
+pytestmark = pytest.mark.e2e
+
 RACERS = 8
 SESSIONS = 12
 

@@ -28,6 +28,8 @@ from shellagent.schema import message
 from tests.conftest import person
 from tests.shellagent.scene import ASKED, Scene, poll_request
 
+pytestmark = pytest.mark.e2e
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 4
 CSRF = "c" * 32
