@@ -1,14 +1,16 @@
 """Publishing checkpoints outside the database, where whoever can write the database cannot take them back.
 
-A sink is `file:/path`, an `https://` or `http://` address, or `syslog:` (this machine's) or `syslog:host:port` (UDP).
-A file gets every checkpoint, one signed note after another; the others get the newest whenever there is a new one.
+A sink is `file:/path`, an `https://` or `http://` address, or `syslog:` (this machine's), `syslog:/socket` or
+`syslog:host:port` (UDP).
+Each gets every checkpoint, in their order, as one signed note after another; what a sink missed while it was away comes
+with the next.
 """
 
 import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from logging.handlers import SysLogHandler
 from pathlib import Path
 from typing import Final
@@ -17,13 +19,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 
-from audit.models import AuditAnchor, AuditCheckpoint
+from audit.models import AuditAnchor, AuditCheckpoint, AuditSink
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS: Final = 5
 #: As many checkpoints are read at a time when a sink was away for long.
 _BATCH: Final = 500
+#: A failure that goes on is written again after so long.
+_REMEMBERED_FOR: Final = timedelta(minutes=1)
 
 
 class SinkError(ValueError):
@@ -44,35 +48,57 @@ def sink_problem(name: str) -> str:
     return ""
 
 
+def sink_label(name: str) -> str:
+    """Return a sink's name without what may be secret: the user of an address, and what follows a question mark."""
+    kind, separator, rest = name.partition("?")[0].partition("//")
+    return f"{kind}{separator}{rest.rpartition('@')[2]}" if kind in ("http:", "https:") else name
+
+
 def anchors_publish(now: datetime) -> dict[str, str]:
     """Publish what each sink has not got yet. Returns what went wrong, by sink; those are tried again next time."""
     failed = {}
-    for sink in sinks():
+    # Files first: what is away or slow keeps nothing from them.
+    for sink in sorted(sinks(), key=lambda name: not name.startswith("file:")):
+        reason = ""
         try:
             _publish(sink, now)
         except (OSError, SinkError) as error:  # those of `requests` are OSErrors
-            failed[sink] = str(error)
-            logger.error("a checkpoint could not be published at %s: %s", sink, error)
+            failed[sink] = reason = _reason(error)
+            logger.error("a checkpoint could not be published at %s: %s", sink_label(sink), reason)
+        _remember(sink_label(sink), reason, now)
     return failed
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong. An error of `requests` quotes the address, which may hold a secret: its kind is told."""
+    if isinstance(error, SinkError | TimeoutError) or type(error) is OSError:
+        return str(error)
+    return getattr(error, "strerror", None) or f"it cannot be reached ({type(error).__name__})"
 
 
 def _publish(sink: str, now: datetime) -> None:
     send = _sender(sink)
     done = AuditAnchor.objects.filter(sink=sink).aggregate(newest=Max("checkpoint_id"))["newest"] or 0
-    new = AuditCheckpoint.objects.filter(number__gt=done)
-    if sink.startswith("file:"):
-        while batch := list(new.filter(number__gt=done).order_by("number")[:_BATCH]):
-            send([row.note for row in batch])
-            done = batch[-1].number
-            _keep(sink, done, now)
-    elif (newest := new.order_by("-number").first()) is not None:
-        send([newest.note])
-        _keep(sink, newest.number, now)
+    while batch := list(AuditCheckpoint.objects.filter(number__gt=done).order_by("number")[:_BATCH]):
+        send([row.note for row in batch])
+        done = batch[-1].number
+        with transaction.atomic():
+            AuditAnchor.objects.create(checkpoint_id=done, sink=sink, anchored_at=now)
 
 
-def _keep(sink: str, number: int, now: datetime) -> None:
+def _remember(label: str, reason: str, now: datetime) -> None:
+    """Keep since when a sink fails and why, or that it does not. Writes where that is new, or a minute old."""
+    known = AuditSink.objects.filter(name=label[:200]).first()
+    if known is None and not reason:
+        return
+    row = known or AuditSink(name=label[:200])
+    is_old = row.failed_at is None or now - row.failed_at > _REMEMBERED_FOR
+    if (row.error, bool(row.failing_since)) == (reason[:300], bool(reason)) and not (reason and is_old):
+        return
+    row.error, row.failed_at = reason[:300], now if reason else row.failed_at
+    row.failing_since = (row.failing_since or now) if reason else None
     with transaction.atomic():
-        AuditAnchor.objects.create(checkpoint_id=number, sink=sink, anchored_at=now)
+        row.save()
 
 
 def _sender(sink: str) -> Callable[[Sequence[str]], None]:
@@ -80,11 +106,11 @@ def _sender(sink: str) -> Callable[[Sequence[str]], None]:
     if kind == "file" and rest.startswith("/"):
         return lambda notes: _append(Path(rest), notes)
     if kind in ("http", "https") and rest.startswith("//"):
-        return lambda notes: _post(sink, notes[-1])
-    if kind == "syslog" and (not rest or rest.rpartition(":")[2].isdecimal()):
-        return lambda notes: _log(rest, notes[-1])
+        return lambda notes: _post(sink, notes)
+    if kind == "syslog" and (not rest or rest.startswith("/") or rest.rpartition(":")[2].isdecimal()):
+        return lambda notes: _log(rest, notes)
     raise SinkError(
-        f"{sink.partition('?')[0]!r} is no sink: give file:/path, https://… or syslog:, or syslog:host:port."
+        f"{sink_label(sink)!r} is no sink: give file:/path, https://…, or syslog: with nothing, /socket or host:port."
     )
 
 
@@ -101,18 +127,20 @@ def _append(path: Path, notes: Sequence[str]) -> None:
         os.fsync(descriptor)
 
 
-def _post(address: str, note: str) -> None:
+def _post(address: str, notes: Sequence[str]) -> None:
     import requests  # noqa: PLC0415 - 8 MiB of a web process, and few have such a sink
 
-    answer = requests.post(
+    # The body is that of a file's sink: who appends what comes has a file for `auditverify --anchor`.
+    with requests.post(
         address,
-        data=note.encode(),
+        data="".join(f"{note}\n" for note in notes).encode(),
         headers={"Content-Type": "text/plain; charset=utf-8"},
         timeout=_TIMEOUT_SECONDS,
         allow_redirects=False,
-    )
-    if not answer.ok or answer.is_redirect:
-        raise requests.HTTPError(f"it answered {answer.status_code}")
+        stream=True,  # what it answers is not read
+    ) as answer:
+        if not answer.ok or answer.is_redirect:
+            raise OSError(f"it answered {answer.status_code}")
 
 
 class _Syslog(SysLogHandler):
@@ -120,12 +148,13 @@ class _Syslog(SysLogHandler):
         raise OSError("syslog did not take it")
 
 
-def _log(place: str, note: str) -> None:
+def _log(place: str, notes: Sequence[str]) -> None:
     host, _, port = place.rpartition(":")
-    address = (host, int(port)) if place else "/dev/log"
+    address = (host, int(port)) if port.isdecimal() else place or "/dev/log"
     handler = _Syslog(address, SysLogHandler.LOG_AUTHPRIV)
     try:
-        line = "atom-audit: " + note.strip().replace("\n\n", "\n").replace("\n", " | ")
-        handler.emit(logging.LogRecord("audit", logging.INFO, __file__, 0, line, None, None))
+        for note in notes:
+            line = "atom-audit: " + note.strip().replace("\n\n", "\n").replace("\n", " | ")
+            handler.emit(logging.LogRecord("audit", logging.INFO, __file__, 0, line, None, None))
     finally:
         handler.close()

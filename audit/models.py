@@ -160,6 +160,45 @@ class AuditAnchor(AppendOnly):
         return f"{self.checkpoint_id} at {self.sink}"
 
 
+class AuditRetirement(AppendOnly):
+    """A signed statement that the events before a leaf may go, because a verified bundle holds them.
+
+    `note` is the truth (`audit.retiring`). Leaves and checkpoints stay, so that the log still verifies.
+    """
+
+    #: From 1 without a gap.
+    number = models.BigIntegerField(primary_key=True)
+    #: The events of leaves below this one may go.
+    size = models.BigIntegerField(unique=True)
+    note = models.TextField()
+    retired_at = models.DateTimeField()
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"retired to {self.size}"
+
+
+class AuditSink(models.Model):
+    """Whether a sink takes what is published. No part of the trail: what was published is an `AuditAnchor`."""
+
+    #: Without what may be secret in it (`audit.anchors.sink_label`).
+    name = models.CharField(primary_key=True, max_length=200)
+    #: Empty once it works again; when it failed last stays.
+    error = models.CharField(max_length=300, blank=True)
+    failed_at = models.DateTimeField(null=True)
+    failing_since = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class AuditPayload(models.Model):
     """Bytes that belong to a session and that erasure may take out: the request, decisions and output.
 

@@ -84,6 +84,11 @@ def text_sign(text: str, keys: TrailKeys) -> str:
     return f"{text}\n{_DASH}{keys.log} {_encoded(keys.id + keys.sign(text.encode()))}\n"
 
 
+def note_text(note: str) -> str:
+    """Return the text that a note signs, whoever did. Raises NoteError."""
+    return _split(note)[0]
+
+
 def note_digest(note: str) -> bytes:
     """Return the SHA-256 that the next checkpoint names this one by."""
     return hashlib.sha256(note.encode()).digest()

@@ -257,6 +257,7 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.GROUP_PERMISSIONS_CHANGED: _given,
     Tag.TRAIL_READ: _read,
     Tag.TRAIL_REPLAYED: _plain("{who} read the story of a session of {whom}, and what it printed."),
+    Tag.TRAIL_RETIRED: _plain("{who} retired the events before leaf {size}, which a bundle holds."),
     Tag.TRAIL_EXPORTED: _plain("{who} exported events as {format}."),
     Tag.ERASURE_REQUESTED: _plain("{who} asked to erase what is stored of it ({part}); a second person has to agree."),
     Tag.ERASURE_REFUSED: _plain("{who} decided against the erasure; everything stays."),

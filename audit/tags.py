@@ -74,6 +74,7 @@ class Tag(StrEnum):
     TRAIL_READ = "trail:read"
     TRAIL_REPLAYED = "trail:replayed"
     TRAIL_EXPORTED = "trail:exported"
+    TRAIL_RETIRED = "trail:retired"
     ERASURE_REQUESTED = "erasure:requested"
     ERASURE_REFUSED = "erasure:refused"
     ERASURE_DONE = "erasure:done"

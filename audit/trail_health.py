@@ -3,8 +3,20 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from audit.models import AuditAnchor, AuditCheckpoint, AuditEvent, AuditPending
+from audit.anchors import sink_label, sinks
+from audit.models import AuditAnchor, AuditCheckpoint, AuditEvent, AuditPending, AuditSink
 from audit.verifying import UNSEALED_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class SinkHealth:
+    """How a sink does. Durations are whole seconds; `behind` is how many checkpoints it has not got yet."""
+
+    name: str
+    published_seconds: int | None
+    behind: int
+    error: str
+    failing_seconds: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +29,13 @@ class TrailHealth:
     oldest_pending_seconds: int | None
     #: Events that are not what was signed when they were written.
     refused: int
+    sinks: tuple[SinkHealth, ...] = ()
 
     @property
     def is_well(self) -> bool:
-        """Return whether nothing waits for too long and nothing was refused."""
-        waited = self.oldest_pending_seconds or 0
-        return not self.refused and waited <= UNSEALED_AFTER.total_seconds()
+        """Return whether nothing waits for too long, nothing was refused, and no sink fails for long."""
+        waited = [self.oldest_pending_seconds or 0, *(sink.failing_seconds or 0 for sink in self.sinks)]
+        return not self.refused and max(waited) <= UNSEALED_AFTER.total_seconds()
 
     @property
     def text(self) -> str:
@@ -35,6 +48,7 @@ class TrailHealth:
             parts.append(f"an event waits for {self.oldest_pending_seconds} s")
         if self.refused:
             parts.append(f"{self.refused} events are not what was written")
+        parts += [f"{sink.name} fails for {sink.failing_seconds} s" for sink in self.sinks if sink.error]
         return ", ".join(parts)
 
 
@@ -52,7 +66,27 @@ def trail_health(now: datetime) -> TrailHealth:
         anchored_seconds=_since(anchored, now),
         oldest_pending_seconds=_since(oldest, now),
         refused=AuditPending.objects.exclude(refusal="").count(),
+        sinks=_sinks(newest.number if newest else 0, now),
     )
+
+
+def _sinks(newest: int, now: datetime) -> tuple[SinkHealth, ...]:
+    found = []
+    failures = {row.name: row for row in AuditSink.objects.all()}
+    for sink in sinks():
+        label = sink_label(sink)
+        last = AuditAnchor.objects.filter(sink=sink).order_by("-checkpoint_id").first()
+        failure = failures.get(label[:200])
+        found.append(
+            SinkHealth(
+                label,
+                _since(last.anchored_at if last else None, now),
+                max(0, newest - (last.checkpoint_id if last else 0)),
+                failure.error if failure else "",
+                _since(failure.failing_since if failure else None, now),
+            )
+        )
+    return tuple(found)
 
 
 def _since(moment: datetime | None, now: datetime) -> int | None:

@@ -8,6 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 TABLE: Final = "audit_auditevent"
 PENDING: Final = "audit_auditpending"
+RETIREMENTS: Final = "audit_auditretirement"
 _REFUSAL: Final = "the audit trail is append-only"
 
 
@@ -34,14 +35,32 @@ _SEALED: Final = (
     ),
     _Guarded("audit_auditanchor", "audit_anchor", "id = NEW.id"),
 )
+_RETIREMENT: Final = _Guarded(RETIREMENTS, "audit_retirement", "number = NEW.number OR size = NEW.size")
+_ALL: Final = (_EVENTS, *_SEALED, _RETIREMENT)
 #: The tables that take new rows only.
-APPEND_ONLY: Final = tuple(guarded.table for guarded in (_EVENTS, *_SEALED))
+APPEND_ONLY: Final = tuple(guarded.table for guarded in _ALL)
+#: The condition under which an event may be deleted: a retirement names a size that its leaf is below. Whether the
+#: retirement was signed no database can tell; the verifier does, and events that went without are missing to it.
+_IS_RETIRED: Final = (
+    'EXISTS (SELECT 1 FROM audit_auditleaf WHERE event_id = OLD.id AND "index" < '
+    f"(SELECT coalesce(max(size), 0) FROM {RETIREMENTS}))"
+)
 #: The trigger that notes an event as pending.
 NOTES: Final = "audit_event_pending"
+#: Those that let events go that were retired, on SQLite and on PostgreSQL.
+_DELETING: Final = "audit_event_no_delete"
+_CHANGING: Final = "audit_event_no_change"
 
 _REFUSE: Final = f"""
 CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'integrity_constraint_violation'; END $$
+"""
+_KEEP: Final = f"""
+CREATE OR REPLACE FUNCTION audit_event_keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+IF TG_OP = 'DELETE' THEN IF {_IS_RETIRED} THEN RETURN OLD; END IF; END IF;
+RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'integrity_constraint_violation';
+END $$
 """
 _NOTE: Final = f"""
 CREATE OR REPLACE FUNCTION audit_event_note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -49,9 +68,22 @@ BEGIN INSERT INTO {PENDING} (event_id) VALUES (NEW.id); RETURN NULL; END $$
 """
 
 
+def first_statements(vendor: str) -> list[str]:
+    """Return the SQL that guarded the events before ranges of them could be retired."""
+    made = _guard(_EVENTS, vendor, is_kept=True)
+    return made if vendor == "sqlite" else [_REFUSE, *made]
+
+
 def statements(vendor: str) -> list[str]:
-    """Return the SQL that guards the table of events on a database of this vendor."""
-    return _guard(_EVENTS, vendor) if vendor == "sqlite" else [_REFUSE, *_guard(_EVENTS, vendor)]
+    """Return the SQL that guards the events and their retirements on a database of this vendor."""
+    guards = [*_guard(_EVENTS, vendor), *_guard(_RETIREMENT, vendor)]
+    return guards if vendor == "sqlite" else [_REFUSE, _KEEP, *guards]
+
+
+def removing_statements(vendor: str) -> list[str]:
+    """Return the SQL that takes the guards of events away, to put others in their place."""
+    on = "" if vendor == "sqlite" else f" ON {TABLE}"
+    return [f"DROP TRIGGER {name}{on}" for name in _guards(_EVENTS, vendor)]
 
 
 def sealing_statements(vendor: str) -> list[str]:
@@ -68,13 +100,16 @@ def sealing_statements(vendor: str) -> list[str]:
     ]
 
 
-def _guard(guarded: _Guarded, vendor: str) -> list[str]:
+def _guard(guarded: _Guarded, vendor: str, *, is_kept: bool = False) -> list[str]:
+    """Return the SQL of a table's guards. With `is_kept` no event can go, retired or not."""
     table, made = guarded.table, []
     for name, moment in _guards(guarded, vendor).items():
         if vendor == "sqlite":
-            made.append(f"CREATE TRIGGER {name} {moment} BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END")
+            unless = f" WHEN NOT {_IS_RETIRED}" if name == _DELETING and not is_kept else ""
+            made.append(f"CREATE TRIGGER {name} {moment}{unless} BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END")
         else:
-            made.append(f"CREATE TRIGGER {name} {moment} EXECUTE FUNCTION audit_event_refuse()")
+            function = "audit_event_refuse" if is_kept else _function(name)
+            made.append(f"CREATE TRIGGER {name} {moment} EXECUTE FUNCTION {function}()")
             # ALWAYS: it fires for a replication role as well, which an ordinary trigger would not.
             made.append(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
     return made
@@ -82,7 +117,7 @@ def _guard(guarded: _Guarded, vendor: str) -> list[str]:
 
 def names(vendor: str) -> dict[str, str]:
     """Return the names of all triggers, each with its table."""
-    guards = {name: guarded.table for guarded in (_EVENTS, *_SEALED) for name in _guards(guarded, vendor)}
+    guards = {name: guarded.table for guarded in _ALL for name in _guards(guarded, vendor)}
     return {**guards, NOTES: TABLE}
 
 
@@ -129,12 +164,18 @@ def _postgresql_present(connection: BaseDatabaseWrapper) -> set[str]:
         return {name for name, kind, source in cursor.fetchall() if wanted.get(name) == (kind, _squeezed(source))}
 
 
+def _function(name: str) -> str:
+    """Return the function of a trigger that refuses, on PostgreSQL."""
+    return "audit_event_keep" if name == _CHANGING else "audit_event_refuse"
+
+
 def _shape(name: str) -> tuple[int, str]:
     """Return PostgreSQL's `tgtype` of a trigger (row 1, before 2, insert 4, delete 8, update 16, truncate 32), and
     what stands between the dollars of its function.
     """
     kind = 1 + 4 if name == NOTES else 2 + 32 if name.endswith("_truncate") else 1 + 2 + 8 + 16
-    return kind, _squeezed((_NOTE if name == NOTES else _REFUSE).split("$$")[1])
+    source = _NOTE if name == NOTES else _KEEP if name == _CHANGING else _REFUSE
+    return kind, _squeezed(source.split("$$")[1])
 
 
 def _squeezed(sql: str) -> str:

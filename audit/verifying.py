@@ -14,6 +14,7 @@ from django.db import connection
 from audit import triggers
 from audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from audit.notes import NoteError, is_note_signed, note_digest, note_read, notes_in
+from audit.retiring import retired_size
 from audit.sealing import KnownRoots, event_refusal
 from audit.trail_keys import PublicKeys
 from audit.verifying_around import outside_problems
@@ -31,6 +32,9 @@ def surroundings(report: Report, keys: PublicKeys, now: datetime) -> None:
         report.find(Severity.TAMPERED, f"the trigger {name} is missing, disabled or changed")
     if not AuditCheckpoint.objects.exists() and AuditEvent.objects.exists():
         report.find(Severity.INCOMPLETE, "there is no checkpoint yet")
+    report.retired, problems = retired_size(keys)
+    for what in problems:
+        report.find(Severity.TAMPERED, what)
     for is_tampered, what in outside_problems(keys, now, UNSEALED_AFTER):
         report.find(Severity.TAMPERED if is_tampered else Severity.INCOMPLETE, what)
 

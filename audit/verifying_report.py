@@ -38,6 +38,8 @@ class Report:
     size: int = 0
     checkpoint: int = 0
     digest: str = ""
+    #: Events of leaves below this one may be gone, by a signed statement.
+    retired: int = 0
     findings: list[Finding] = field(default_factory=list)
     #: Findings beyond the first thousand are counted only.
     more: int = 0
@@ -73,6 +75,7 @@ class Report:
             "size": self.size,
             "checkpoint": self.checkpoint,
             "digest": self.digest,
+            "retired": self.retired,
             "findings": [finding.to_json() for finding in self.findings],
             "findings_not_shown": self.more,
         }

@@ -4,7 +4,7 @@ from audit import triggers
 
 
 def install(apps, schema_editor):
-    for statement in triggers.statements(schema_editor.connection.vendor):
+    for statement in triggers.first_statements(schema_editor.connection.vendor):
         schema_editor.execute(statement)
 
 

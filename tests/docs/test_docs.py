@@ -129,6 +129,7 @@ def test_the_options_described_are_those_there_are() -> None:
         "rotate_audit_key",
         "auditverify",
         "auditexport",
+        "auditretire",
         "auditrole",
         "killswitch",
     ):

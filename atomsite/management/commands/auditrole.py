@@ -47,6 +47,7 @@ class Command(AtomCommand):
 def _make(name: str, password: str) -> None:
     role = sql.Identifier(name)
     trail = sql.SQL(", ").join(map(sql.Identifier, triggers.APPEND_ONLY))
+    retirements = sql.Identifier(triggers.RETIREMENTS)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
         if cursor.fetchone() is None:
@@ -60,6 +61,8 @@ def _make(name: str, password: str) -> None:
             sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"),
             sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"),
             sql.SQL("REVOKE UPDATE, DELETE ON {trail} FROM {role}"),
+            # Only the owner of the tables lets events go (`auditretire`).
+            sql.SQL("REVOKE INSERT ON {retirements} FROM {role}"),
             sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}"),
         ):
-            cursor.execute(statement.format(role=role, trail=trail).as_string(None))
+            cursor.execute(statement.format(role=role, trail=trail, retirements=retirements).as_string(None))

@@ -131,5 +131,6 @@ class Command(AtomCommand):
         if report.more:
             self.stdout.write(f"and {report.more:,} more")
         anchored = "" if compared is None else f", compared with {compared:,} published checkpoints"
-        covered = f"events {report.first:,} to {report.size:,}, checkpoint {report.checkpoint:,}{anchored}"
+        retired = f", retired to {report.retired:,}" if report.retired else ""
+        covered = f"events {report.first:,} to {report.size:,}, checkpoint {report.checkpoint:,}{retired}{anchored}"
         self.stdout.write(f"{report.verdict}: {covered}")
