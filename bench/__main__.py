@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from bench import account, claim, machine, output, policy, report
+from bench import account, claim, host, machine, output, policy, report
 from bench.figures import Run
 from bench.gates import Verdict, gates
 from bench.options import Options, parse
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             _measure(workspace, options, run, _peers(options, whose, postgres))
         run.policy = policy.measure(is_quick=options.is_quick)
         run.output = output.measure(is_quick=options.is_quick)
+        run.host = host.measure(is_quick=options.is_quick)
         if options.with_claim:
             _claim(options, run, postgres)
     except KeyboardInterrupt:

@@ -90,6 +90,22 @@ class OutputFigure:
     grown_mib: float
 
 
+@dataclass(frozen=True, slots=True)
+class HostFigure:
+    """Medians by round, in milliseconds: a command that is run bare, the disk's part alone, one that the host runs."""
+
+    command: str
+    samples: int
+    bare_ms: tuple[float, ...]
+    disk_ms: tuple[float, ...]
+    hosted_ms: tuple[float, ...]
+    protections: tuple[str, ...]
+
+    def added_ms(self) -> tuple[float, ...]:
+        """Return what the host added in each round."""
+        return tuple(hosted - bare for bare, hosted in zip(self.bare_ms, self.hosted_ms, strict=True))
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -103,6 +119,7 @@ class Run:
     claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
     policy: list[PolicyFigure] = field(default_factory=list)
     output: list[OutputFigure] = field(default_factory=list)
+    host: HostFigure | None = None
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.
     broken: list[str] = field(default_factory=list)

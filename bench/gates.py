@@ -11,6 +11,9 @@ DJANGOQ_FACTOR = 2.5
 CELERY_FACTOR = 0.7
 CLAIM_FACTOR = 2.0
 OUTPUT_FACTOR = 0.5
+#: More than reading takes, at the peak: flat, whatever is printed.
+OUTPUT_MIB = 4.0
+HOST_ADDS_MS = 3.0
 HOST_MIB = 60.0
 WEB_WORKER_MIB = 110.0
 IDLE_PERCENT = 0.5
@@ -62,15 +65,19 @@ def gates(run: Run) -> list[Gate]:
         found += _against_peers(run, ours, database, title, factor)
         found += _footprint(next((one for one in run.footprints if one.key == f"ours-{database}"), None), title)
         found += _claims(run, database, title)
-    found += [_output(one) for one in run.output if one.printer == "seq"]
+    found.append(Gate("what the host adds to a command, in ms", HOST_ADDS_MS, run.host.added_ms() if run.host else ()))
+    found += [gate for one in run.output for gate in _output(one)]
     found += [Gate(f"{one.name}, in µs", one.limit_us, (one.median_us,)) for one in run.policy if one.limit_us]
     return found
 
 
-def _output(figure: OutputFigure) -> Gate:
+def _output(figure: OutputFigure) -> list[Gate]:
     values = tuple(ratios(figure.kept, figure.plain))
-    name = f"{figure.megabytes} MB that `{figure.printer}` prints, kept over read plainly"
-    return Gate(name, OUTPUT_FACTOR, values, is_ceiling=False)
+    name = f"{figure.megabytes} MB that `{figure.printer}` prints"
+    return [
+        Gate(f"{name}, kept over read plainly", OUTPUT_FACTOR, values, is_ceiling=False),
+        Gate(f"{name}, MiB more than reading them", OUTPUT_MIB, (figure.grown_mib,)),
+    ]
 
 
 def _against_peers(run: Run, ours: Row | None, database: str, title: str, factor: float) -> list[Gate]:

@@ -1,7 +1,8 @@
 """What capturing costs: 200 MB through a pipe, read plainly, read and digested, and read as the product keeps it.
 
-Each pass is a process of its own, so that its peak memory is its own. `yes` is as fast as a pipe goes; `seq` makes what
-it prints, as most programs do.
+Plainly means a pipe as the kernel makes it, read 64 KiB at a time, and what is read thrown away. Each pass is a process
+of its own, so that its peak memory is its own. `yes` is as fast as a pipe goes; `seq` makes what it prints, as most
+programs do.
 """
 
 import hashlib
@@ -11,14 +12,13 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Final
 
 from bench.figures import OutputFigure
+from shellagent.host import pipes
 from shellagent.host.capture import Capture
 
 MEGABYTES: Final = 200
-READ_BYTES: Final = 64 * 1024
 PRINTERS: Final = {
     "yes": ("yes", "a line of text that a build might print"),
     "seq": ("seq", "1000000000", "9999999999"),
@@ -47,23 +47,22 @@ def _apart(printer: str, way: str, megabytes: int) -> tuple[float, int]:
 
 
 def _pass(printer: str, way: str, megabytes: int) -> tuple[float, int]:
-    capture, digest = Capture("stdout"), hashlib.sha256()
-    takers: dict[str, Callable[[bytes], object]] = {
-        "plain": lambda data: None,
-        "digested": digest.update,
-        "kept": capture.feed,
-    }
-    take, left = takers[way], megabytes * 1_000_000
+    capture, digest, wanted = Capture("stdout"), hashlib.sha256(), megabytes * 1_000_000
     read_end, write_end = os.pipe()
     with subprocess.Popen(PRINTERS[printer], stdout=write_end) as process:
         os.close(write_end)
         os.read(read_end, 1)
-        begun = time.perf_counter()
-        while left > 0:
-            data = os.read(read_end, READ_BYTES)
-            take(data)
-            left -= len(data)
-        capture.totals()
+        begun, taken = time.perf_counter(), 0
+        if way == "kept":
+            while capture.total < wanted:
+                pipes.read(read_end, capture)
+            capture.totals()
+        else:
+            while taken < wanted:
+                data = os.read(read_end, pipes.READ_BYTES)
+                if way == "digested":
+                    digest.update(data)
+                taken += len(data)
         seconds = time.perf_counter() - begun
         process.kill()
     os.close(read_end)

@@ -40,10 +40,20 @@ to it: decided again where rules changed, moved, and its event written.
 
 """
 
+HOST = """## The host
+
+One `{command}` by the host's own parts, from the answer that brings it to its result on the disk, and beside it a bare
+start with the same capture: medians of {samples} in ms, by round. In between are the check of digest and signature, the
+supervisor, the sandbox with {protections}, and two writes to the journal with `fdatasync`; what the disk takes for two
+such writes alone stands beside it. The server and HTTP are left out.
+
+"""
+
 OUTPUT = """## Output
 
 {megabytes} MB through a pipe, in megabytes a second, and how much more memory keeping them takes at its peak. `yes` is
-as fast as a pipe goes, and there the SHA-256 of every byte is what takes the time; `seq` makes what it prints.
+as fast as a pipe goes, and there the SHA-256 of every byte is what takes the time; `seq` makes what it prints, as most
+programs do.
 
 """
 
@@ -74,6 +84,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _footprints(run),
         _claims(run),
         _policy(run),
+        _host(run),
         _output(run),
         _missing(run),
         _loads(run),
@@ -189,6 +200,22 @@ def _claims(run: Run) -> str:
         head = ("sessions", "the queue's query, median, µs", "p95", "a whole claim, median, µs", "p95")
         text += f"### On {database}\n\n" + _table(head, rows) + "\n" + "".join(map(_plan, figures))
     return CLAIM + text if text else ""
+
+
+def _host(run: Run) -> str:
+    figure = run.host
+    if figure is None:
+        return ""
+    rows = [
+        tuple(f"{one:.2f}" for one in (bare, disk, hosted, added, added - disk))
+        for bare, disk, hosted, added in zip(
+            figure.bare_ms, figure.disk_ms, figure.hosted_ms, figure.added_ms(), strict=True
+        )
+    ]
+    about = HOST.format(
+        command=figure.command, samples=figure.samples, protections=", ".join(figure.protections) or "none"
+    )
+    return about + _table(("bare", "by the host", "what it adds"), rows)
 
 
 def _output(run: Run) -> str:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from governance.policy.plan import Join
 from shellagent import protocol
-from shellagent.host import denial, limits
+from shellagent.host import denial, limits, pipes
 from shellagent.host.capture import Capture
 from shellagent.host.family import Family
 from shellagent.host.pipeline import End, Pipeline, Running
@@ -23,7 +23,6 @@ from shellagent.host.writer import Writer
 from shellagent.masking import Known
 from shellagent.protocol import Reason, Rung, RunOutcome
 
-READ_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 2.0
 #: How long a killed program may take to be gone before it is reported as left behind.
 KILL_SECONDS: Final = 5.0
@@ -229,7 +228,7 @@ class Run:
                 capture.told += len(data)
 
     def _take(self, descriptor: int) -> None:
-        if not _read(descriptor, self._streams[descriptor]):
+        if not pipes.read(descriptor, self._streams[descriptor]):
             self._unwatch(descriptor)
             del self._streams[descriptor]
             os.close(descriptor)
@@ -293,7 +292,7 @@ class Run:
         for process in self._living():
             process.poll()  # what the sweep waited for, its handle does not know of
         for descriptor, capture in self._streams.items():
-            _drain(descriptor, capture)
+            pipes.drain(descriptor, capture)
         if unkillable := unkillable.intersection(swept.left_behind):
             self._end = End(0, Reason.EXIT, f"Process {', '.join(map(str, unkillable))} could not be killed.")
         return swept.left_behind
@@ -366,22 +365,3 @@ def _exit_descriptor(process: "subprocess.Popen[bytes]") -> int:
 
     threading.Thread(target=wait, daemon=True, name=f"wait-{process.pid}").start()
     return read_end
-
-
-def _read(descriptor: int, capture: Capture) -> bool:
-    """Take what is there; returns False at the end."""
-    try:
-        data = os.read(descriptor, READ_BYTES)
-    except OSError:
-        return False
-    if data:
-        capture.feed(data)
-    return bool(data)
-
-
-def _drain(descriptor: int, capture: Capture) -> None:
-    """Take what is left in a pipe without waiting for more."""
-    os.set_blocking(descriptor, False)
-    for _ in range(64):
-        if not _read(descriptor, capture):
-            return

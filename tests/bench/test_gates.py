@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.figures import ClaimFigure, Footprint, Row, Run, p95, ratios
+from bench.figures import ClaimFigure, Footprint, HostFigure, OutputFigure, Row, Run, p95, ratios
 from bench.gates import Gate, Verdict, gates
 from bench.options import parse
 from bench.report import to_json, to_markdown
@@ -27,6 +27,8 @@ def run() -> Run:
         Row("ours-postgres", "ours-postgres", "", missing="no PostgreSQL server"),
     ]
     found.footprints = [Footprint("ours-sqlite", 50.0, (4.0,), (90.0, 109.0), {}, 20.0, 0.4)]
+    found.host = HostFigure("/bin/true", 9, (1.0, 2.0, 1.5), (0.5, 0.5, 0.5), (3.0, 9.0, 4.5), ("seccomp",))
+    found.output = [OutputFigure("seq", 200, (100.0, 200.0), (90.0, 180.0), (50.0, 101.0), 3.9)]
     found.claims["sqlite"] = [
         ClaimFigure(10, 400, 500, 900, 999, "USING INDEX"),
         ClaimFigure(99, 700, 800, 990, 999, ""),
@@ -71,6 +73,20 @@ def test_each_gate_can_fail(run: Run, index: int) -> None:
 
     found = [gate.verdict for gate in gates(run) if gate.name.endswith("SQLite")]
     assert found == [Verdict.FAIL if at == index else Verdict.PASS for at in range(len(spoilt))]
+
+
+def test_what_the_host_adds_and_what_output_costs_are_gates(run: Run) -> None:
+    def found() -> dict[str, Verdict]:
+        return {gate.name: gate.verdict for gate in gates(run) if gate.name.startswith(("what the host", "200 MB"))}
+
+    assert set(found().values()) == {Verdict.PASS}
+    assert "| 1.50 | 0.50 | 4.50 | 3.00 | 2.50 |" in to_markdown(run, account="somebody", at_once=8)
+    run.host = replace(run.host, hosted_ms=(4.1, 9.0, 4.6)) if run.host else None
+    run.output = [replace(run.output[0], kept=(49.0, 99.0), grown_mib=4.1)]
+    assert set(found().values()) == {Verdict.FAIL}
+    assert len(found()) == 3
+    run.host = None
+    assert found()["what the host adds to a command, in ms"] is Verdict.NOT_MEASURED
 
 
 def test_a_row_that_failed_half_way_is_not_measured(run: Run) -> None:
