@@ -26,7 +26,7 @@ COVERAGE ?=
 ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean atom
+.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean atom schema
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -72,6 +72,9 @@ bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; wri
 
 atom: $(VENV)/.run-stamp ## Make the command `atom` as one file, dist/atom, for any machine with Python
 	@$(PY) -m shellagent.client_file dist/atom
+
+schema: $(VENV)/.run-stamp ## Write the API's description, docs/reference/openapi.json, anew
+	@$(PY) manage.py spectacular --format openapi-json --validate --fail-on-warn --file docs/reference/openapi.json
 
 lint: $(VENV)/.dev-stamp ## Format, lint, types, import directions, missing migrations
 	@$(PY) -m ruff format --check .

@@ -1,5 +1,6 @@
 """The documentation names what there is, all of it, and nothing else. No server and no database."""
 
+import json
 import re
 import subprocess
 from argparse import ArgumentParser
@@ -12,6 +13,8 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import URLPattern
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
 
 from atomsite import urls
 from atomsite.problems import known_types
@@ -20,7 +23,7 @@ from governance.policy.classify import ASK_RULES
 from governance.policy.matrix import SHIPPED_DIRECTORIES, SHIPPED_MATRIX
 from governance.policy.paths import load_protection
 from governance.policy.types import Category, Maturity
-from shellagent import protocol
+from shellagent import client, protocol
 from shellagent.client import cli
 from shellagent.client.arguments import Parser
 from shellagent.host import localagent, runlocalagent
@@ -264,3 +267,18 @@ def test_examples_can_be_read(page: Path) -> None:
     for script in blocks(page, "sh"):
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_client_s_calls_and_names_are_described() -> None:
+    text = (REFERENCE / "python-client.md").read_text()
+    called = {name for name, value in vars(client.Atom).items() if callable(value) and not name.startswith("_")}
+    described = set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE))
+    assert called - {"close"} == described
+    for name in client.__all__:
+        assert f"`{name}" in text, f"{name} is not described"
+
+
+def test_the_description_that_is_shipped_is_that_of_the_code() -> None:
+    schema = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    made = json.loads(OpenApiJsonRenderer().render(schema))
+    assert json.loads((REFERENCE / "openapi.json").read_text()) == made, "run `make schema`"
