@@ -15,6 +15,7 @@ from django.utils import timezone
 SECTIONS: Final = {
     "shellagent": "Commands and hosts",
     "governance": "Agents and rules",
+    "notifying": "Notifications",
     "audit": "Audit trail",
     "auth": "People",
     "axes": "Logins",

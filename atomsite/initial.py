@@ -30,6 +30,7 @@ from shellagent.host.facts import host_facts, scratch_folder
 from shellagent.host.pinned import PinnedKeys
 from shellagent.host.state import Enrolment, StateFolder, cache_folder
 from shellagent.models import AgentHost, Host
+from shellagent.notifying import at_rest
 from shellagent.services.hosts import agent_host_set, enrolment_issue, host_enrol
 
 ADMINISTRATOR: Final = "admin"
@@ -64,6 +65,7 @@ def initialise(home: Home, *, url: str, has_demonstration: bool = True, keeps_cr
     keys_folder = Path(settings.ATOM_KEYS)
     is_new_key = signing_keys.create(keys_folder)
     trail_keys.create(keys_folder)
+    at_rest.create(keys_folder)
     with transaction.atomic():
         password = _administrator()
         agents = _agents() if password and has_demonstration else {}

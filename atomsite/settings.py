@@ -11,6 +11,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from atomsite.email import email_settings
 from atomsite.home import Home
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -74,6 +75,14 @@ ATOM_WAITS_TOTAL = _number("ATOM_WAITS_TOTAL", 16)
 ATOM_RETENTION_DAYS = _number("ATOM_RETENTION_DAYS", 90)
 ATOM_RETENTION_REQUEST_DAYS = _number("ATOM_RETENTION_REQUEST_DAYS", ATOM_RETENTION_DAYS)
 ATOM_RETENTION_OUTPUT_DAYS = _number("ATOM_RETENTION_OUTPUT_DAYS", ATOM_RETENTION_DAYS)
+#: After how many days the log of messages to people and programs is forgotten; 0 keeps it.
+ATOM_RETENTION_MESSAGES_DAYS = _number("ATOM_RETENTION_MESSAGES_DAYS", 30)
+#: Whether webhooks, callbacks and services may be at private addresses. Link-local ones never are called.
+ATOM_WEBHOOK_PRIVATE_ADDRESSES = _flag("ATOM_WEBHOOK_PRIVATE_ADDRESSES", default=False)
+#: The mail server for messages to people, and who they are from.
+EMAIL_URL = os.environ.get("EMAIL_URL", "")
+globals().update(email_settings(EMAIL_URL))
+DEFAULT_FROM_EMAIL = os.environ.get("EMAIL_FROM") or "atom@localhost"
 #: What a scraper shows at `/metrics`; empty: people only.
 ATOM_METRICS_TOKEN = os.environ.get("ATOM_METRICS_TOKEN", "")
 
@@ -120,6 +129,7 @@ INSTALLED_APPS = [
     "audit",
     "governance",
     "shellagent",
+    "shellagent.notifying",
     "atomsite.apps.AtomConfig",
 ]
 

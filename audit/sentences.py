@@ -263,4 +263,15 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.ERASURE_REFUSED: _plain("{who} decided against the erasure; everything stays."),
     Tag.ERASURE_DONE: _plain("{who} confirmed the erasure ({part}); the bytes are gone, their commitments stay."),
     Tag.RETENTION_APPLIED: _retired,
+    Tag.SINK_CHANGED: _changed("the sink"),
+    Tag.SINK_DELETED: _plain("{who} removed the sink {whom}."),
+    Tag.SINK_SECRET_ISSUED: _plain("{who} issued a new signing secret for the sink {whom}."),
+    Tag.MESSAGE_REDELIVERED: _plain("{who} had the message {whom} sent again to {to}."),
+    Tag.PREFERENCE_CHANGED: _plain(
+        "{who} set when {whom} is told: quiet from {quiet} ({time_zone}), and {escalate_to} after "
+        "{escalate_after_minutes} minutes."
+    ),
+    Tag.CALLBACK_PLACE_CHANGED: _changed("the callback address"),
+    Tag.CALLBACK_PLACE_DELETED: _plain("{who} took the callback address {whom} away."),
+    Tag.CALLBACK_SECRET_ISSUED: _plain("{who} issued a new secret for the callbacks of {whom}."),
 }

@@ -79,3 +79,11 @@ class Tag(StrEnum):
     ERASURE_REFUSED = "erasure:refused"
     ERASURE_DONE = "erasure:done"
     RETENTION_APPLIED = "retention:applied"
+    SINK_CHANGED = "sink:changed"
+    SINK_DELETED = "sink:deleted"
+    SINK_SECRET_ISSUED = "sink:secret_issued"  # noqa: S105 - a tag
+    MESSAGE_REDELIVERED = "message:redelivered"
+    PREFERENCE_CHANGED = "preference:changed"
+    CALLBACK_PLACE_CHANGED = "callback_place:changed"
+    CALLBACK_PLACE_DELETED = "callback_place:deleted"
+    CALLBACK_SECRET_ISSUED = "callback_secret:issued"  # noqa: S105 - a tag

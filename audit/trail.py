@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from uuid_utils.compat import uuid7
 
-from audit import canonical
+from audit import canonical, listening
 from audit.event_signatures import events_sign
 from audit.models import AuditEvent, AuditPayload
 from audit.origin import current_origin
@@ -95,7 +95,9 @@ def record(*events: Event) -> list[Receipt]:
     signed = [(*row, signature) for (row, _digest), signature in zip(rows, signatures, strict=True)]
     insert_values(AuditEvent, _EVENT_COLUMNS, signed)
     noted(len(signed))
-    return [Receipt(str(row[0]), str(row[-2]), str(row[-1])) for row in signed]
+    receipts = [Receipt(str(row[0]), str(row[-2]), str(row[-1])) for row in signed]
+    listening.tell(events, receipts)
+    return receipts
 
 
 def receipt_of(session_id: UUID, *, is_newest: bool = False) -> Receipt | None:

@@ -41,3 +41,8 @@ def card_url(session_id: UUID) -> str:
 def queue_url() -> str:
     """Return the address of all that waits for a person."""
     return f"{settings.ATOM_PUBLIC_URL}{reverse('queue')}"
+
+
+def admin_url(name: str, *args: object) -> str:
+    """Return the address of a page of the admin, by the name of its pattern."""
+    return f"{settings.ATOM_PUBLIC_URL}{reverse(f'admin:{name}', args=args)}"

@@ -130,6 +130,7 @@ def _session_json(
         "secrets": request.get("secrets", []),
         "scripts": scripts_json(decision.get("scripts", []), stored.get("scripts")),
         "reason": request.get("reason"),
+        "callback_url": request.get("callback_url"),
         "working_directory": session.working_directory or None,
         "timeout_seconds": session.timeout_seconds,
         "category": session.category,

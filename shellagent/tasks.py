@@ -10,6 +10,8 @@ from audit.anchors import anchors_publish
 from audit.counting import days_count
 from audit.models import AuditErasure
 from audit.sealing import seal_all
+from shellagent.notifying.outbox import DELIVER
+from shellagent.notifying.retiring import messages_retire
 from shellagent.records import agent_days_count
 from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire, stops_enforce
 
@@ -21,6 +23,7 @@ SCHEDULED = {
     "shellagent.tasks.tidy": 1,
     "shellagent.tasks.retire": 60,
     "shellagent.tasks.count": 5,
+    "shellagent.tasks.deliver": 1,
 }
 
 
@@ -37,6 +40,7 @@ def retire() -> dict[str, int]:
         "requests": payloads_retire(AuditErasure.Part.REQUEST, settings.ATOM_RETENTION_REQUEST_DAYS),
         "output": payloads_retire(AuditErasure.Part.OUTPUT, settings.ATOM_RETENTION_OUTPUT_DAYS),
         "idempotency_keys": idempotency_keys_retire(),
+        "messages": messages_retire(timezone.now()),
     }
 
 
@@ -53,6 +57,19 @@ def count() -> int:
     now = timezone.now()
     agent_days_count(now)
     return days_count(now)
+
+
+def deliver() -> int:
+    """Tell what is to be told, and come back when the next message is due. Returns how many attempts were made."""
+    # What sends is imported where something is sent: most processes that import this never do.
+    from shellagent.notifying.delivering import messages_deliver, next_due  # noqa: PLC0415
+
+    attempts = messages_deliver()
+    due, now = next_due(), timezone.now()
+    if due is not None:
+        # The scheduler looks every 30 s, and this schedule's own pace is a minute.
+        Schedule.objects.filter(func=DELIVER, next_run__gt=max(due, now)).update(next_run=max(due, now))
+    return attempts
 
 
 def schedules_install() -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test.utils import setup_databases, teardown_databases
 
+from shellagent.notifying import outbox
 from tests.database import OwnDatabase, cloned
 
 
@@ -18,6 +19,12 @@ def person(name: str, *permissions: str, is_superuser: bool = False) -> User:
         app, codename = permission.split(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
     return user
+
+
+@pytest.fixture(autouse=True)
+def no_sinks_are_known() -> None:
+    """Have what the sinks want read anew in every test."""
+    outbox.look_again()
 
 
 @pytest.fixture

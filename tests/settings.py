@@ -28,9 +28,11 @@ from atomsite.settings import *  # noqa: E402, F403
 from atomsite.settings import ATOM_KEYS, DATABASES, IS_SQLITE  # noqa: E402
 from audit import trail_keys  # noqa: E402
 from shellagent import signing_keys  # noqa: E402
+from shellagent.notifying import at_rest  # noqa: E402
 
 signing_keys.create(Path(ATOM_KEYS))
 trail_keys.create(Path(ATOM_KEYS))
+at_rest.create(Path(ATOM_KEYS))
 
 if IS_SQLITE:
     # Said in full, because pytest-xdist's support would know SQLite only by Django's own name for it.

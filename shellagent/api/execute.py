@@ -137,6 +137,7 @@ def ask_of(values: Json) -> Ask:
         reason=values.get("reason", ""),
         env=values.get("env", {}),
         secrets=tuple(values.get("secrets", ())),
+        callback_url=values.get("callback_url", ""),
     )
 
 

@@ -63,6 +63,12 @@ class ExecuteSerializer(serializers.Serializer[Any]):
         max_length=limits.SECRETS_MAX,
         help_text="Names of secrets. The host gives their values, which the server never has, as variables.",
     )
+    callback_url = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=500,
+        help_text="Where to tell of its end, by a signed POST; below an address that an operator allows.",
+    )
     agent_id = serializers.IntegerField(required=False, help_text="People only: in which agent's name.")
     wait_seconds = serializers.IntegerField(
         required=False,
@@ -319,6 +325,7 @@ class SessionSerializer(serializers.Serializer[Any]):
     secrets = serializers.ListField(child=serializers.CharField(), help_text="Names; the host has the values.")
     scripts = ScriptSerializer(many=True, help_text="Files of code that it runs.")
     reason = serializers.CharField(allow_null=True, allow_blank=True, help_text="The agent's words, unverified.")
+    callback_url = serializers.CharField(allow_null=True, help_text="Where its end is told.")
     working_directory = serializers.CharField(allow_null=True)
     timeout_seconds = serializers.IntegerField()
     category = serializers.CharField()

@@ -32,6 +32,8 @@ from shellagent.errors import (
     TooManyError,
 )
 from shellagent.models import AgentHost, Host, IdempotencyKey, ShellSession
+from shellagent.notifying.callbacks import callback_check
+from shellagent.notifying.outbox import callbacks_hold
 from shellagent.services.deciding import (
     Circumstances,
     Spec,
@@ -177,6 +179,8 @@ class _Together:
             raise
         if asker.agent_id not in self._links:
             self._links[asker.agent_id] = queries.links_of_agent(asker.agent_id)
+        if request.callback_url:
+            callback_check(request.callback_url, asker.agent_id)
         link = _choose(ask.host, self._links[asker.agent_id])
         _check_stops(asker, link.host.name)
         session = _session(ask, asker, link)
@@ -232,6 +236,8 @@ def _keep(prepared: Sequence[_Prepared]) -> list[Receipt]:
             engine_error_record(item.decision, item.session)
             driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
         receipts = record(*(item.event for item in prepared))
+    if called_back := [item.session for item in prepared if item.request.callback_url]:
+        callbacks_hold(called_back, now)
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
     pending = (item for item in prepared if item.session.status == Status.PENDING)

@@ -41,6 +41,8 @@ class StoredRequest:
     secrets: tuple[str, ...] = ()
     #: What the scripts held when a person was to decide, as far as the host could say; kept beside the request.
     scripts: tuple[protocol.ScriptDigest, ...] = ()
+    #: Who is to be told of its end, besides whoever asks; empty for nobody.
+    callback_url: str = ""
 
     def payload(self, session: ShellSession) -> Payload:
         """Return the request as bytes to store."""
@@ -51,6 +53,7 @@ class StoredRequest:
             "env": dict(self.env),
             "reason": self.reason,
             **({"secrets": list(self.secrets)} if self.secrets else {}),
+            **({"callback_url": self.callback_url} if self.callback_url else {}),
         }
         return Payload(session.pk, AuditPayload.Kind.REQUEST, canonical.dumps(data).encode())
 
@@ -67,6 +70,7 @@ class StoredRequest:
             stored["reason"],
             tuple(stored.get("secrets", ())),
             tuple(protocol.decode(protocol.ScriptDigest, item) for item in json.loads(scripts)) if scripts else (),
+            stored.get("callback_url", ""),
         )
 
 

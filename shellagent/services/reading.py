@@ -27,13 +27,16 @@ class Ask:
     env: Mapping[str, str] = field(default_factory=dict)
     #: Names of secrets; the host knows their values, and gives them as variables of these names.
     secrets: tuple[str, ...] = ()
+    #: Where to tell of its end; empty for nowhere.
+    callback_url: str = ""
 
 
 def request_read(ask: Ask) -> StoredRequest:
     """Read what was sent into a plan. Raises InvalidError, CommandRejectedError or ForbiddenContentError."""
     if (ask.command is None) == (ask.argv is None):
         raise InvalidError("Send either `command` (text) or `argv` (a list), and not both.")
-    for where, text in (("reason", ask.reason), *((f"env.{name}", value) for name, value in ask.env.items())):
+    said = (("reason", ask.reason), ("callback_url", ask.callback_url))
+    for where, text in (*said, *((f"env.{name}", value) for name, value in ask.env.items())):
         _refuse_secret(where, text)
     plan = _plan_read(ask)
     # Also what is in a comment, and what only words side by side have the shape of.
@@ -51,7 +54,9 @@ def request_read(ask: Ask) -> StoredRequest:
         raise InvalidError(
             f"{doubled[0]!r} is asked for twice: as a secret, and as another or in `env`.", field="secrets"
         )
-    return StoredRequest(ask.command or "", ask.argv, plan, dict(ask.env), ask.reason, ask.secrets)
+    return StoredRequest(
+        ask.command or "", ask.argv, plan, dict(ask.env), ask.reason, ask.secrets, (), ask.callback_url
+    )
 
 
 def _refuse_secret(where: str, text: str) -> None:

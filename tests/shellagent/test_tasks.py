@@ -47,7 +47,12 @@ def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, setting
     AuditPayload.objects.update(created_at=long_ago)
     assert payloads_retire(AuditErasure.Part.REQUEST, 101) == 0
     settings.ATOM_RETENTION_OUTPUT_DAYS = 0
-    assert tasks.retire() == {"requests": 2, "output": 0, "idempotency_keys": 0}  # the request and the decision
+    assert tasks.retire() == {
+        "requests": 2,
+        "output": 0,
+        "idempotency_keys": 0,
+        "messages": 0,
+    }  # the request and the decision
     settings.ATOM_RETENTION_OUTPUT_DAYS = 99
     assert tasks.retire() == {"requests": 0, "output": 1, "idempotency_keys": 0}
     assert tasks.retire() == {"requests": 0, "output": 0, "idempotency_keys": 0}
