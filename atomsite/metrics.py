@@ -32,6 +32,7 @@ from rest_framework.views import APIView
 from atomsite.health import oldest_seconds
 from audit.models import AuditEvent
 from audit.negotiation import AsItIs
+from audit.trail_health import trail_health
 from governance.authentication import bearer_key
 from governance.models import KillSwitch
 from governance.stops import stops_in_force
@@ -86,6 +87,7 @@ class AtomCollector(Collector):
         yield from self._sessions()
         yield from self._hosts()
         yield from self._worker()
+        yield from _trail()
         yield from _process()
 
     def _sessions(self) -> Iterator[Metric]:
@@ -140,6 +142,23 @@ class AtomCollector(Collector):
         yield GaugeMetricFamily(
             "atom_worker_failed_tasks", "Tasks that failed, of those that are kept.", value=Failure.objects.count()
         )
+
+
+def _trail() -> Iterator[Metric]:
+    """Yield how the audit trail is."""
+    health = trail_health(timezone.now())
+    sound = GaugeMetricFamily("atom_trail_sound", "Whether the trail was found to be what was written, lately.")
+    sound.add_metric([], health.is_sound is True)
+    yield sound
+    verified, pending = health.verdict.size if health.verdict else 0, health.oldest_pending_seconds or 0
+    yield GaugeMetricFamily("atom_trail_verified_events", "Events that were verified.", value=verified)
+    yield GaugeMetricFamily("atom_trail_sealed_events", "Events that have their place.", value=health.sealed_size)
+    oldest = GaugeMetricFamily(
+        "atom_trail_oldest_pending_seconds", "For how long the oldest event waits to be sealed.", unit="seconds"
+    )
+    oldest.add_metric([], pending)
+    yield oldest
+    yield GaugeMetricFamily("atom_trail_refused_events", "Waiting events that are not as signed.", value=health.refused)
 
 
 def _process() -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from atomsite import client
 from atomsite.health import healthz
 from atomsite.problems import problem_index
-from audit.api import EventListView
+from audit.api import EventListView, VerifyView
 from governance.admin_codes import code_view
 from governance.api import AgentListView, AgentView
 from shellagent.admin_card import card_now_view, card_view
@@ -75,6 +75,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/host/sessions/<uuid:session_id>/output", host.HostOutputView.as_view(), name="host-output"),
     path("api/shell/log", host.RecordView.as_view(), name="host-record"),
     path("api/audit/events", EventListView.as_view(), name="audit-events"),
+    path("api/audit/verify", VerifyView.as_view(), name="audit-verify"),
     path("api/audit/export", export.ExportView.as_view(), name="audit-export"),
 ]
 

@@ -12,11 +12,10 @@ from django.db import transaction
 
 from audit import sentences
 from audit.models import AuditCheckpoint
-from audit.reading import TRAIL
 from audit.sealing import seal_all
 from audit.selecting import SealedEvent, Selection, sealed_events
 from audit.tags import Tag
-from audit.trail import Event, Party, record
+from audit.trail import TRAIL, Event, Party, record
 
 
 class Form(StrEnum):

@@ -199,6 +199,20 @@ class AuditSink(models.Model):
         return self.name
 
 
+class AuditVerdict(models.Model):
+    """What the server last said of its own trail: one row, signed (`audit.verdicts`)."""
+
+    body = models.TextField()
+    #: Base64 of the key's id and the signature over `body`.
+    signature = models.TextField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return "the verdict on the trail"
+
+
 class AuditPayload(models.Model):
     """Bytes that belong to a session and that erasure may take out: the request, decisions and output.
 

@@ -9,9 +9,8 @@ from django.db import transaction
 from audit import canonical
 from audit.grouping import is_told, occurrence
 from audit.tags import Tag
-from audit.trail import NOTHING, About, Event, Party, record
+from audit.trail import NOTHING, TRAIL, About, Event, Party, record
 
-TRAIL: Final = Party("system", label="the trail")
 #: Different questions of one person within a quarter of an hour that have an event each.
 _QUESTIONS_AT_FIRST: Final = 50
 

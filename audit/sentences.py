@@ -45,6 +45,12 @@ def _who(body: Body) -> str:
     return f"{kinds.get(actor['type'], '')}{actor['label'] or actor['type']}"
 
 
+def _unsound(body: Body) -> str:
+    first = "".join(str(finding["what"]) for finding in body["data"].get("findings", [])[:1])
+    said = "cannot be said to be sound" if body["outcome"] == "incomplete" else "is not what was written"
+    return f"The trail {said}: {first}."
+
+
 def _whom(body: Body) -> str:
     subject = body["subject"]
     return str(subject["label"] or subject["id"])
@@ -255,6 +261,8 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.GROUP_CHANGED: _plain("{who} renamed the group {before} to {after}."),
     Tag.GROUP_DELETED: _plain("{who} removed the group {whom}."),
     Tag.GROUP_PERMISSIONS_CHANGED: _given,
+    Tag.TRAIL_SOUND: _plain("The trail is sound again; it was {was}."),
+    Tag.TRAIL_UNSOUND: _unsound,
     Tag.TRAIL_READ: _read,
     Tag.TRAIL_REPLAYED: _plain("{who} read the story of a session of {whom}, and what it printed."),
     Tag.TRAIL_RETIRED: _plain("{who} retired the events before leaf {size}, which a bundle holds."),

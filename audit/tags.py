@@ -71,6 +71,8 @@ class Tag(StrEnum):
     GROUP_CHANGED = "group:changed"
     GROUP_DELETED = "group:deleted"
     GROUP_PERMISSIONS_CHANGED = "group:permissions_changed"
+    TRAIL_SOUND = "trail:sound"
+    TRAIL_UNSOUND = "trail:unsound"
     TRAIL_READ = "trail:read"
     TRAIL_REPLAYED = "trail:replayed"
     TRAIL_EXPORTED = "trail:exported"

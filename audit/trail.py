@@ -39,6 +39,7 @@ class Party:
 
 
 SYSTEM = Party("system", label="the product")
+TRAIL = Party("system", label="the trail")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from datetime import datetime
 
 from audit.anchors import sink_label, sinks
 from audit.models import AuditAnchor, AuditCheckpoint, AuditEvent, AuditPending, AuditSink
+from audit.verdicts import STALE, TrailVerdict, verdict_read
 from audit.verifying import UNSEALED_AFTER
+from audit.verifying_report import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,41 @@ class TrailHealth:
     oldest_pending_seconds: int | None
     #: Events that are not what was signed when they were written.
     refused: int
+    #: What was found when the trail was verified last; None where it was not yet, or the verdict is not this server's.
+    verdict: TrailVerdict | None
+    #: How long ago that was.
+    verified_seconds: int | None
     sinks: tuple[SinkHealth, ...] = ()
 
     @property
     def is_well(self) -> bool:
         """Return whether nothing waits for too long, nothing was refused, and no sink fails for long."""
         waited = [self.oldest_pending_seconds or 0, *(sink.failing_seconds or 0 for sink in self.sinks)]
-        return not self.refused and max(waited) <= UNSEALED_AFTER.total_seconds()
+        return not self.refused and max(waited) <= UNSEALED_AFTER.total_seconds() and self.is_sound is not False
+
+    @property
+    def is_sound(self) -> bool | None:
+        """Return whether the last look found the trail to be what was written; None where nobody looked lately."""
+        if self.verdict is None or self.verified_seconds is None or self.verified_seconds > STALE.total_seconds():
+            return None
+        return self.verdict.verdict is Verdict.SOUND
+
+    @property
+    def state(self) -> str:
+        """Return `ok`, `unsound`, or `late` where events wait to be sealed or cannot be."""
+        if self.verdict is not None and self.is_sound is False and self.verdict.verdict is Verdict.TAMPERED:
+            return "unsound"
+        return "ok" if self.is_well else "late"
+
+    @property
+    def is_red(self) -> bool:
+        """Return whether a person has to look: it is not sound, or was verified once and is no longer."""
+        return not self.is_well or (self.is_sound is None and self.verified_seconds is not None)
 
     @property
     def text(self) -> str:
         """Return one line on it."""
-        parts = [f"sealed to event {self.sealed_size:,}"]
+        parts = [self._soundness()]
         if self.sealed_seconds is not None:
             parts.append(f"sealed {self.sealed_seconds} s ago")
         parts.append("never anchored" if self.anchored_seconds is None else f"anchored {self.anchored_seconds} s ago")
@@ -51,6 +76,19 @@ class TrailHealth:
         parts += [f"{sink.name} fails for {sink.failing_seconds} s" for sink in self.sinks if sink.error]
         return ", ".join(parts)
 
+    def _soundness(self) -> str:
+        if self.verdict is None or self.verified_seconds is None:
+            return f"sealed to event {self.sealed_size:,}, not verified yet"
+        size = f"{self.verdict.size:,}"
+        if self.is_sound:
+            return f"sound to event {size}"
+        if self.is_sound is None:
+            return f"{self.verdict.verdict} to event {size} when it was verified {self.verified_seconds} s ago"
+        first = self.verdict.findings[0]
+        said = "tampered with" if self.verdict.verdict is Verdict.TAMPERED else "cannot be said to be sound"
+        place = "" if first.first is None else f" at {first.first:,}"
+        return f"{said}: {first.what}{place} (run `manage.py auditverify`)"
+
 
 def trail_health(now: datetime) -> TrailHealth:
     """Look. Few rows are read at any length of the trail."""
@@ -60,7 +98,10 @@ def trail_health(now: datetime) -> TrailHealth:
     oldest = None
     if first is not None:
         oldest = AuditEvent.objects.filter(pk=first).values_list("occurred_at", flat=True).first()
+    verdict = verdict_read()
     return TrailHealth(
+        verdict=verdict,
+        verified_seconds=_since(verdict.at if verdict else None, now),
         sealed_size=newest.size if newest else 0,
         sealed_seconds=_since(newest.sealed_at if newest else None, now),
         anchored_seconds=_since(anchored, now),

@@ -10,6 +10,7 @@ from audit.anchors import anchors_publish
 from audit.counting import days_count
 from audit.models import AuditErasure
 from audit.sealing import seal_all
+from audit.verdicts import verdict_update
 from shellagent.notifying.outbox import DELIVER
 from shellagent.notifying.retiring import messages_retire
 from shellagent.records import agent_days_count
@@ -24,6 +25,7 @@ SCHEDULED = {
     "shellagent.tasks.retire": 60,
     "shellagent.tasks.count": 5,
     "shellagent.tasks.deliver": 1,
+    "shellagent.tasks.verify": 1,
 }
 
 
@@ -50,6 +52,11 @@ def seal() -> int:
     sealed = seal_all(now)
     anchors_publish(now)
     return sealed
+
+
+def verify() -> str:
+    """Verify what was sealed since, and a slice of the whole trail each day. Returns the verdict."""
+    return str(verdict_update(timezone.now()).verdict)
 
 
 def count() -> int:

@@ -89,7 +89,7 @@ class StatusView(APIView):
                 # It has just answered the queries above; where it cannot, the answer is 503 `unavailable`.
                 "database": "ok",
                 "worker": tasks.worker_health(timezone.now()),
-                "audit": "ok" if trail_health(timezone.now()).is_well else "late",
+                "audit": trail_health(timezone.now()).state,
                 "kill_switch": stops_json(caller),
                 "time": timezone.now().isoformat(),
             }

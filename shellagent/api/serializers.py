@@ -268,7 +268,10 @@ class StatusSerializer(serializers.Serializer[Any]):
     sessions = CountsSerializer()
     database = serializers.ChoiceField(choices=["ok"])
     worker = serializers.ChoiceField(choices=["ok", "late", "not scheduled"])
-    audit = serializers.ChoiceField(choices=["ok", "late"], help_text="`late`: events wait to be sealed, or cannot be.")
+    audit = serializers.ChoiceField(
+        choices=["ok", "late", "unsound"],
+        help_text="`late`: events wait to be sealed, or cannot be. `unsound`: the trail is not what was written.",
+    )
     kill_switch = StopSerializer(many=True, help_text="Those that are on; empty where nothing is stopped.")
     time = serializers.DateTimeField()
 

@@ -15,12 +15,6 @@ from tests.conftest import person
 EVENTS = "/api/audit/events"
 
 
-@pytest.fixture(autouse=True)
-def no_static_files(settings: Any) -> None:
-    """Do without WhiteNoise, which looks at every static file once for each client that a test makes."""
-    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "whitenoise" not in name]
-
-
 @pytest.fixture
 def reader(db: None) -> APIClient:
     """Somebody who may read the trail."""
