@@ -7,7 +7,7 @@ caller's to encode. Standard library only, because the host process uses it too.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, cast
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -33,43 +33,51 @@ def sha256(value: object) -> str:
 
 
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
-_SIMPLE: Final = frozenset((bool, type(None)))
 
 
 def _check(value: object) -> None:
-    kind = type(value)
-    if kind is dict or isinstance(value, dict):
-        _check_mapping(cast("dict[object, object]", value))
-    elif kind is list or kind is tuple:
-        _check_all(cast("list[object]", value))
-    elif isinstance(value, str):
-        if not value.isascii():
-            _check_text(value)
-    elif kind is int:
-        _check_number(value)
-    elif isinstance(value, list | tuple):
-        _check_all(value)
-    elif kind not in _SIMPLE:
-        raise CanonicalError(f"{kind.__name__} has no canonical JSON form")
+    """Walk through a value; what is most of one, ASCII text and small integers, costs no call."""
+    for item in _items(value):
+        kind = type(item)
+        if kind is str:
+            if not cast(str, item).isascii():
+                _check_text(cast(str, item))
+        elif kind is int:
+            if not -MAX_INTEGER <= cast(int, item) <= MAX_INTEGER:
+                raise CanonicalError("integers must be below 2**53")
+        elif kind is dict or kind is list or kind is tuple:
+            if item:
+                _check(item)
+        elif item is not None and kind is not bool:
+            _check_other(item)
 
 
-def _check_mapping(value: Mapping[object, object]) -> None:
-    for key in value:
-        if not isinstance(key, str) or not key.isascii():
-            raise CanonicalError(f"keys must be ASCII text, not {key!r}")
-    _check_all(value.values())
+def _items(value: object) -> Iterable[object]:
+    """Return what a value holds, or itself where it is no container. Raises CanonicalError for a key of its own."""
+    if isinstance(value, dict):
+        _check_keys(value)
+        return value.values()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
-def _check_all(values: Iterable[object]) -> None:
-    for value in values:
-        # Most values are ASCII text, and are done with here.
-        if type(value) is not str or not value.isascii():
-            _check(value)
+def _check_keys(keys: Iterable[object]) -> None:
+    try:
+        is_ascii = "".join(cast("Iterable[str]", keys)).isascii()
+    except TypeError:
+        is_ascii = False
+    if not is_ascii:
+        wrong = next(key for key in keys if not isinstance(key, str) or not key.isascii())
+        raise CanonicalError(f"keys must be ASCII text, not {wrong!r}")
 
 
-def _check_number(value: object) -> None:
-    if abs(cast(int, value)) > MAX_INTEGER:
-        raise CanonicalError("integers must be below 2**53")
+def _check_other(value: object) -> None:
+    """Check what is of a type derived from one of the usual ones, as an enum's text is."""
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, dict | list | tuple):
+        _check(value)
+    else:
+        raise CanonicalError(f"{type(value).__name__} has no canonical JSON form")
 
 
 def _check_text(value: str) -> None:
