@@ -12,8 +12,9 @@ from typing import Any
 _is_sqlite = (os.environ.get("DATABASE_URL") or "sqlite:").startswith("sqlite")
 
 bind = f"{os.environ.get('ATOM_BIND') or '127.0.0.1'}:{os.environ.get('PORT') or '8000'}"
-# On SQLite a held request is woken inside the process only, and one process writes at a time anyhow.
-workers = 1 if _is_sqlite else int(os.environ.get("WEB_CONCURRENCY") or 2)
+# One process answers more together, and wakes whom it rings for by itself. More are for machines with many processors,
+# and on PostgreSQL only: on SQLite a held request is woken inside the process alone, and one process writes at a time.
+workers = 1 if _is_sqlite else int(os.environ.get("WEB_CONCURRENCY") or 1)
 worker_class = "atomsite.web.Worker"
 # Longer than a host's pause between two polls, so that its connection is not closed under the next request.
 keepalive = 75
