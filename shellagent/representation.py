@@ -4,6 +4,7 @@ import base64
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -197,7 +198,14 @@ def _record_json(record: ExecutionRecord | None) -> Json:
 
 def _json(parts: list[tuple[int, bytes]] | None) -> Json:
     """Return the newest of a session's stored values, empty where it was erased."""
-    return dict(json.loads(parts[-1][1])) if parts else {}
+    return dict(_parsed(parts[-1][1])) if parts else {}
+
+
+@lru_cache(maxsize=128)
+def _parsed(data: bytes) -> Json:
+    """Return a stored value; what it holds is to be shown, and never changed."""
+    found: Json = json.loads(data)
+    return found
 
 
 def _text(parts: Iterable[tuple[int, bytes]], encoding: str) -> str:

@@ -13,13 +13,14 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from audit import driver
+from audit.models import AuditPayload
 from audit.statements import insert
 from audit.tags import Tag
 from audit.trail import Event, Party, Payload, Receipt, record, store
 from governance.authentication import AgentCaller
 from governance.errors import ConflictError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
-from governance.policy.types import Decision, Outcome
+from governance.policy.types import Outcome
 from governance.stops import stop_of
 from governance.terms import terms_of
 from shellagent import limits, models, queries, wake
@@ -36,17 +37,16 @@ from shellagent.notifying.callbacks import callback_check
 from shellagent.notifying.outbox import callbacks_hold
 from shellagent.services.deciding import (
     Circumstances,
-    Spec,
     StoredRequest,
     decision_data,
-    decision_digest,
     decision_row,
     engine_error_record,
 )
 from shellagent.services.granting import warrant_of
+from shellagent.services.judging import Judged, request_judge, request_read_once
 from shellagent.services.looking import looks_wish
 from shellagent.services.moving import session_about, session_party
-from shellagent.services.reading import Ask, request_read
+from shellagent.services.reading import Ask
 from shellagent.services.tidying import session_expire
 from shellagent.states import Status
 
@@ -147,8 +147,7 @@ class _Prepared:
     """A request that was decided on, and all that is to be written of it."""
 
     session: ShellSession
-    request: StoredRequest
-    decision: Decision
+    judged: Judged
     row: models.Decision
     payloads: tuple[Payload, ...]
     event: Event
@@ -173,7 +172,7 @@ class _Together:
             _refused(asker, "suspended")
             raise SuspendedError
         try:
-            request = request_read(ask)
+            request = request_read_once(ask)
         except ForbiddenContentError as error:
             _refused(asker, error.what)
             raise
@@ -185,15 +184,17 @@ class _Together:
         _check_stops(asker, link.host.name)
         session = _session(ask, asker, link)
         circumstances, digest = self._circumstances_of(asker, link)
-        decision = circumstances.decide(request, session.working_directory)
-        _decided(session, decision, request, digest)
+        judged = request_judge(ask, request, session, circumstances, digest)
+        decision = judged.decision
+        _decided(session, judged, digest)
         if session.status == Status.PENDING:
             _hold_room(asker.agent_id, self._pending[asker.agent_id])
             self._pending[asker.agent_id] += 1
+        moment = models.Decision.Moment.REQUEST
         row, decision_payload = decision_row(
-            decision, session, models.Decision.Moment.REQUEST, circumstances.maturity, number=0
+            decision, session, moment, circumstances.maturity, number=0, data=judged.decision_data
         )
-        request_payload = request.payload(session)
+        request_payload = Payload(session.pk, AuditPayload.Kind.REQUEST, judged.request_data)
         data = {
             **decision_data(decision, decision_payload),
             "digest": session.digest,
@@ -208,7 +209,7 @@ class _Together:
         party = session_party(session.pk, asker.name)
         about = session_about(session)
         event = Event(status.tag, asker.party, party, status, data, session.pk, session.event_seq, about)
-        return _Prepared(session, request, decision, row, (request_payload, decision_payload), event)
+        return _Prepared(session, judged, row, (request_payload, decision_payload), event)
 
     def _circumstances_of(self, asker: Asker, link: AgentHost) -> tuple[Circumstances, str]:
         key = link.pk, asker.maturity
@@ -233,15 +234,15 @@ def _keep(prepared: Sequence[_Prepared]) -> list[Receipt]:
         insert([item.row for item in prepared])
         store([payload for item in prepared for payload in item.payloads], now)
         for item in prepared:
-            engine_error_record(item.decision, item.session)
-            driver.note((StoredRequest, item.session.pk), (item.request, Spec.of(item.decision)))
+            engine_error_record(item.judged.decision, item.session)
+            driver.note((StoredRequest, item.session.pk), (item.judged.request, item.judged.spec))
         receipts = record(*(item.event for item in prepared))
-    if called_back := [item.session for item in prepared if item.request.callback_url]:
+    if called_back := [item.session for item in prepared if item.judged.request.callback_url]:
         callbacks_hold(called_back, now)
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
     pending = (item for item in prepared if item.session.status == Status.PENDING)
-    looks_wish(item.session.host_id for item in pending if item.decision.scripts)
+    looks_wish(item.session.host_id for item in pending if item.judged.decision.scripts)
     if hosts:
         wake.ring_on_commit(*map(wake.host_channel, sorted(hosts)))
     return receipts
@@ -319,13 +320,13 @@ def _session(ask: Ask, asker: Asker, link: AgentHost) -> ShellSession:
     )
 
 
-def _decided(session: ShellSession, decision: Decision, request: StoredRequest, circumstances_digest: str) -> None:
+def _decided(session: ShellSession, judged: Judged, circumstances_digest: str) -> None:
     """Write the decision into a session that is not saved yet."""
-    now = session.created_at
+    now, decision = session.created_at, judged.decision
     session.category = decision.category
     session.outcome = decision.outcome
     session.policy_version = decision.policy_version
-    session.digest = decision_digest(decision, request, session)
+    session.digest = judged.digest
     session.circumstances = circumstances_digest
     if decision.outcome is Outcome.DENY:
         session.status = Status.DENIED

@@ -44,7 +44,7 @@ class StoredRequest:
     #: Who is to be told of its end, besides whoever asks; empty for nobody.
     callback_url: str = ""
 
-    def payload(self, session: ShellSession) -> Payload:
+    def to_data(self) -> bytes:
         """Return the request as bytes to store."""
         data = {
             "command": self.command,
@@ -55,23 +55,37 @@ class StoredRequest:
             **({"secrets": list(self.secrets)} if self.secrets else {}),
             **({"callback_url": self.callback_url} if self.callback_url else {}),
         }
-        return Payload(session.pk, AuditPayload.Kind.REQUEST, canonical.dumps(data).encode())
+        return canonical.dumps(data).encode()
 
     @classmethod
     def read(cls, data: bytes, scripts: bytes | None = None) -> "StoredRequest":
-        """Read what `payload` stored, and what a host found in the scripts."""
-        stored = json.loads(data)
-        argv = stored["argv"]
-        return cls(
-            stored["command"],
-            tuple(argv) if argv is not None else None,
-            Plan.from_json(stored["plan"]),
-            stored["env"],
-            stored["reason"],
-            tuple(stored.get("secrets", ())),
-            tuple(protocol.decode(protocol.ScriptDigest, item) for item in json.loads(scripts)) if scripts else (),
-            stored.get("callback_url", ""),
-        )
+        """Read what `to_data` made, and what a host found in the scripts."""
+        request = _stored(data) if len(data) <= SHORT_BYTES else _read_stored(data)
+        if not scripts:
+            return request
+        found = (protocol.decode(protocol.ScriptDigest, item) for item in json.loads(scripts))
+        return replace(request, scripts=tuple(found))
+
+
+#: Requests and decisions up to this size are kept as they were read: the same ones come again and again.
+SHORT_BYTES = 2048
+
+
+def _read_stored(data: bytes) -> StoredRequest:
+    stored = json.loads(data)
+    argv = stored["argv"]
+    return StoredRequest(
+        stored["command"],
+        tuple(argv) if argv is not None else None,
+        Plan.from_json(stored["plan"]),
+        stored["env"],
+        stored["reason"],
+        tuple(stored.get("secrets", ())),
+        callback_url=stored.get("callback_url", ""),
+    )
+
+
+_stored = lru_cache(maxsize=256)(_read_stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +199,16 @@ class Spec:
     @classmethod
     def read(cls, data: bytes) -> "Spec":
         """Read it out of a stored decision."""
-        stored = json.loads(data)
-        grants = tuple(protocol.PathGrant(item["path"], item["access"]) for item in stored["grants"])
-        return cls(grants, tuple(stored["obligations"]))
+        return _spec(data) if len(data) <= SHORT_BYTES else _read_spec(data)
+
+
+def _read_spec(data: bytes) -> Spec:
+    stored = json.loads(data)
+    grants = tuple(protocol.PathGrant(item["path"], item["access"]) for item in stored["grants"])
+    return Spec(grants, tuple(stored["obligations"]))
+
+
+_spec = lru_cache(maxsize=256)(_read_spec)
 
 
 @lru_cache(maxsize=512)
@@ -229,9 +250,15 @@ def spec_digest(spec: Spec, request: StoredRequest, session: ShellSession) -> st
 
 
 def decision_row(
-    decision: Decision, session: ShellSession, moment: models.Decision.Moment, maturity: Maturity, *, number: int
+    decision: Decision,
+    session: ShellSession,
+    moment: models.Decision.Moment,
+    maturity: Maturity,
+    *,
+    number: int,
+    data: bytes = b"",
 ) -> tuple[models.Decision, Payload]:
-    """Return the row and the payload that keep a decision, neither saved yet."""
+    """Return the row and the payload that keep a decision, neither saved yet; `data` may be its `decision_text`."""
     row = models.Decision(
         session=session,
         moment=moment,
@@ -243,8 +270,12 @@ def decision_row(
         policy_version=decision.policy_version,
         created_at=session.created_at,
     )
-    data = canonical.dumps(decision.to_json()).encode()
-    return row, Payload(session.pk, AuditPayload.Kind.DECISION, data, offset=number)
+    return row, Payload(session.pk, AuditPayload.Kind.DECISION, data or decision_text(decision), offset=number)
+
+
+def decision_text(decision: Decision) -> bytes:
+    """Return a decision as bytes to store."""
+    return canonical.dumps(decision.to_json()).encode()
 
 
 def engine_error_record(decision: Decision, session: ShellSession) -> None:

@@ -14,7 +14,7 @@ from shellagent.errors import StateError
 from shellagent.models import Decision
 from shellagent.services import session_approve
 from shellagent.states import Status
-from tests.shellagent.scene import ALLOWED, ASKED, Scene, reread
+from tests.shellagent.scene import ASKED, Scene, reread
 
 ENGINE_ERROR = "policy:engine_error"
 
@@ -24,9 +24,13 @@ def fail(_case: object) -> None:
 
 
 def test_a_failure_inside_is_a_denied_session_and_an_event(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine._Case, "decision", fail)
-    session = scene.session(ALLOWED)
+    command = (Maturity.AUTONOMOUS, "ls /tmp/never-asked-for-before")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Case, "decision", fail)
+        session = scene.session(command)
     assert session.status == Status.DENIED
+    # What went wrong is not remembered in place of a decision.
+    assert scene.session(command).status == Status.QUEUED
     event = AuditEvent.objects.get(tag=ENGINE_ERROR)
     data = json.loads(event.body)["data"]
     assert (event.subject_id, event.outcome, data["session"]) == (str(session.pk), "denied", str(session.pk))
