@@ -1,5 +1,6 @@
 """The admin site: Django's own, with this product's name, order and first page."""
 
+from functools import partial
 from typing import Any, Final
 
 from django.contrib import admin
@@ -48,6 +49,7 @@ class AtomAdminSite(admin.AdminSite):
         if self.has_permission(request):
             context["stops"] = stops_in_force()
             context["may_stop"] = request.user.has_perm("shellagent.control_host")
+            context["waiting_count"] = partial(_waiting_count, request)
         return context
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
@@ -63,13 +65,22 @@ class AtomAdminSite(admin.AdminSite):
         return super().index(request, {**_now(request, user), **(extra_context or {})})
 
 
+def _waiting_count(request: HttpRequest) -> int | None:
+    """Return how many wait, to who may see it. Called by the one template that shows it."""
+    from shellagent.admin_access import may_view_sessions  # noqa: PLC0415
+    from shellagent.pending import pending_count  # noqa: PLC0415
+
+    return pending_count() if may_view_sessions(request) else None
+
+
 def _now(request: HttpRequest, user: User) -> dict[str, Any]:
     # Models can be imported only once the site stands.
     from audit.trail_health import trail_health  # noqa: PLC0415
     from governance.models import Agent  # noqa: PLC0415
     from shellagent.admin_access import may_view_sessions  # noqa: PLC0415
     from shellagent.admin_hosts import liveness  # noqa: PLC0415
-    from shellagent.admin_plans import plan_line, requests_of, waiting_cards  # noqa: PLC0415
+    from shellagent.admin_plans import plan_line, requests_of  # noqa: PLC0415
+    from shellagent.admin_queue import INDEX_ROWS, queue_context  # noqa: PLC0415
     from shellagent.models import Host, ShellSession  # noqa: PLC0415
     from shellagent.services import sessions_expire  # noqa: PLC0415
     from shellagent.states import Status  # noqa: PLC0415
@@ -85,7 +96,6 @@ def _now(request: HttpRequest, user: User) -> dict[str, Any]:
     if may["sessions"]:
         sessions_expire()
         every = ShellSession.objects.select_related("agent", "host")
-        waiting = list(every.filter(status=Status.PENDING).order_by("id")[: _INDEX_ROWS + 1])
         going = [Status.RUNNING, Status.CLAIMED, Status.QUEUED]
         # One query a status: each is a short walk along an index, where one for all could walk the whole table.
         active = [one for status in going for one in every.filter(status=status).order_by("-id")[:_INDEX_ROWS]]
@@ -97,8 +107,7 @@ def _now(request: HttpRequest, user: User) -> dict[str, Any]:
             return [(session, plan_line(request.plan) if request else "") for session, request in known]
 
         shown |= {
-            "cards": waiting_cards(waiting[:_INDEX_ROWS], user),
-            "has_more_waiting": len(waiting) > _INDEX_ROWS,
+            **queue_context(request, "index", INDEX_ROWS),
             "active": rows(active),
             "ended": rows(ended),
             "sessions_url": reverse("admin:shellagent_shellsession_changelist"),

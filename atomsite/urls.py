@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls import URLPattern, URLResolver, path, re_path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from atomsite import client
@@ -14,6 +14,7 @@ from audit.api import EventListView, VerifyView
 from governance.admin_codes import code_view
 from governance.api import AgentListView, AgentView
 from shellagent.admin_card import card_now_view, card_view
+from shellagent.admin_queue import queue_now_view, queue_same_view, queue_view
 from shellagent.api import control, execute, export, host, sessions, stopping
 from shellagent.links import SessionConverter
 
@@ -33,15 +34,12 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
     return MetricsView.as_view()(request)
 
 
-def queue(request: HttpRequest) -> HttpResponse:
-    """Send a person to what waits."""
-    return redirect("admin:shellagent_shellsession_changelist")
-
-
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
-    path("queue", queue, name="queue"),
+    path("queue", admin.site.admin_view(queue_view), name="queue"),
+    path("queue/now", admin.site.admin_view(queue_now_view), name="queue-now"),
+    re_path(r"^queue/same/(?P<digest>[0-9a-f]{64})$", admin.site.admin_view(queue_same_view), name="queue-same"),
     path("code", admin.site.admin_view(code_view), name="code"),
     path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
     path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),

@@ -19,40 +19,43 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """The terms that this process holds, with the generation of the rules that they are of."""
+class TermsInForce:
+    """The terms of every category and rule, as they are now."""
 
-    database: str
-    generation: int
     categories: Mapping[str, Terms]
     #: By a rule's id in decisions, how many people it asks for, where that is more than one.
     rules: Mapping[str, int]
 
-
-_kept: _Kept | None = None
-
-
-def terms_of(category: str, rule_ids: Iterable[str]) -> Terms:
-    """Return the terms for a decision of this category in which these rules fired: the strictest of them."""
-    kept = _current()
-    terms = kept.categories.get(category, Terms())
-    return replace(terms, approvals=max([terms.approvals, *(kept.rules.get(name, 1) for name in rule_ids)]))
+    def of(self, category: str, rule_ids: Iterable[str]) -> Terms:
+        """Return the terms for a decision of this category in which these rules fired: the strictest of them."""
+        terms = self.categories.get(category, Terms())
+        return replace(terms, approvals=max([terms.approvals, *(self.rules.get(name, 1) for name in rule_ids)]))
 
 
-def _current() -> _Kept:
+#: What this process holds: of which database, and of which generation of the rules.
+_kept: tuple[str, int, TermsInForce] | None = None
+
+
+def terms_in_force() -> TermsInForce:
+    """Return the terms, read again whenever a rule has changed. One small query when none has."""
     database, generation = str(connection.settings_dict["NAME"]), policy_generation()
-    if _kept is not None and (_kept.database, _kept.generation) == (database, generation):
-        return _kept
+    if _kept is not None and _kept[:2] == (database, generation):
+        return _kept[2]
     categories = {
         row.category: Terms(row.minutes, row.approvals_required, row.needs_code) for row in ApprovalTerms.objects.all()
     }
     several = PolicyRule.objects.filter(approvals_required__gt=1).values_list("pk", "approvals_required")
-    kept = _Kept(database, generation, categories, {f"operator:{pk}": count for pk, count in several})
+    terms = TermsInForce(categories, {f"operator:{pk}": count for pk, count in several})
     # A transaction that is taken back takes its generation with it, which then comes to mean other terms.
-    transaction.on_commit(lambda: _keep(kept))
-    return kept
+    transaction.on_commit(lambda: _keep(database, generation, terms))
+    return terms
 
 
-def _keep(kept: _Kept) -> None:
+def terms_of(category: str, rule_ids: Iterable[str]) -> Terms:
+    """Return the terms of now for one decision."""
+    return terms_in_force().of(category, rule_ids)
+
+
+def _keep(database: str, generation: int, terms: TermsInForce) -> None:
     global _kept  # noqa: PLW0603  (a cache of one value, guarded by the rules' generation)
-    _kept = kept
+    _kept = (database, generation, terms)

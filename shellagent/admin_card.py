@@ -24,7 +24,8 @@ from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_
 from shellagent.admin_session_page import CANCELLABLE, STATUS_WORDS
 from shellagent.likeness import LOOKED_AT, Earlier, nearest
 from shellagent.models import Approval, ExecutionRecord, ShellSession
-from shellagent.pending import Pending, sessions_pending
+from shellagent.pending import sessions_pending
+from shellagent.records import agent_record
 from shellagent.representation import host_is_online, joined
 from shellagent.services import (
     approvals_given,
@@ -148,10 +149,10 @@ def card_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "scripts": shown_scripts(request, decision),
         "reason": request.reason if request else "",
         "meaning": MEANING[Maturity(session.maturity)],
-        "record_of_agent": _record_of(session.agent_id),
+        "agent_record": agent_record(session.agent),
         "earlier": earlier_of(session, request),
         "waiting": len(waiting),
-        "next_waiting": _next(waiting, session),
+        "next_waiting": waiting[0] if waiting else None,
     }
 
 
@@ -178,23 +179,6 @@ def earlier_of(session: ShellSession, request: StoredRequest | None) -> list[Ear
     before = list(rows.order_by("-id")[:LOOKED_AT])
     requests = requests_of(before)
     return nearest(request.plan, [(one, requests[one.pk].plan) for one in before if one.pk in requests])
-
-
-def _record_of(agent_id: int) -> dict[str, int]:
-    """Return how the agent's last 200 sessions went, by what became of them."""
-    last = list(ShellSession.objects.filter(agent_id=agent_id).order_by("-id").values_list("status", flat=True)[:200])
-    return {
-        "asked": len(last),
-        "succeeded": last.count(Status.SUCCEEDED),
-        "failed": last.count(Status.FAILED) + last.count(Status.TIMED_OUT),
-        "rejected": last.count(Status.REJECTED),
-        "denied": last.count(Status.DENIED),
-        "refused": last.count(Status.REFUSED),
-    }
-
-
-def _next(waiting: Sequence[Pending], session: ShellSession) -> Pending | None:
-    return next((one for one in waiting if one.id != session.pk), None)
 
 
 def _streams(session: ShellSession) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
@@ -32,7 +32,6 @@ CANNED: Final = {
 _BACK: Final = {
     "index": "admin:index",
     "list": "admin:shellagent_shellsession_changelist",
-    "queue": "queue",
     "page": "admin:shellagent_shellsession_change",
 }
 
@@ -129,6 +128,11 @@ def _tell_of_approval(request: HttpRequest, session_id: UUID, name: str) -> None
 
 def _back(request: HttpRequest, session_id: UUID) -> HttpResponse:
     """Return to where the button was; without a place, to the card."""
+    if request.POST.get("from") == "queue":
+        query = QueryDict(request.POST.get("at", "")[:1000], mutable=True)
+        for name in set(query) - {"category", "agent", "host", "p"}:
+            del query[name]
+        return HttpResponseRedirect("?".join(filter(None, (reverse("queue"), query.urlencode()))))
     place = _BACK.get(request.POST.get("from", ""), "card")
     of_session = place in ("card", _BACK["page"])
     return HttpResponseRedirect(reverse(place, args=[session_id] if of_session else []))

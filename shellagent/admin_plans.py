@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from django.contrib.auth.models import User
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
@@ -16,7 +15,6 @@ from audit.models import AuditPayload
 from audit.trail import payloads_of
 from governance.policy.plan import Command, Join, PartKind, Plan, Redirect, Word
 from shellagent.models import ShellSession
-from shellagent.services import may_approve
 from shellagent.services.deciding import StoredRequest
 
 JOIN_WORDS: Final = {
@@ -141,42 +139,3 @@ def decisions_of(sessions: Sequence[ShellSession]) -> dict[UUID, list[Mapping[st
     for row in payloads_of([session.pk for session in sessions], AuditPayload.Kind.DECISION):
         found.setdefault(row.session_id, []).append(json.loads(row.data))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingCard:
-    """A session that waits, as the queue shows it. `refusal` says why the reader may not decide, or is empty."""
-
-    session: ShellSession
-    steps: Sequence[DrawnStep]
-    env: Sequence[tuple[str, str]]
-    secrets: Sequence[str]
-    scripts: Sequence[ShownScript]
-    reason: str
-    explanation: str
-    refusal: str
-
-
-def waiting_cards(sessions: Sequence[ShellSession], reader: User) -> list[WaitingCard]:
-    """Return the cards of sessions that wait. Three queries, however many they are."""
-    requests, decisions = requests_of(sessions), decisions_of(sessions)
-    cards = []
-    for session in sessions:
-        request = requests.get(session.pk)
-        refusal = may_approve(session, reader)
-        if request is None:
-            refusal = refusal or "The command was erased; it can no longer be approved."
-        decided = decisions.get(session.pk)
-        cards.append(
-            WaitingCard(
-                session,
-                plan_steps(request.plan) if request else (),
-                sorted(request.env.items()) if request else (),
-                request.secrets if request else (),
-                shown_scripts(request, decided[-1] if decided else None),
-                request.reason if request else "",
-                str(decided[-1].get("explanation", "")) if decided else "",
-                refusal,
-            )
-        )
-    return cards

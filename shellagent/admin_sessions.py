@@ -21,7 +21,8 @@ from governance.models import Agent
 from governance.policy.types import Category
 from shellagent.admin_access import may_view_sessions, session_seen
 from shellagent.admin_deciding import DecideViews
-from shellagent.admin_plans import plan_line, requests_of, requests_with, waiting_cards
+from shellagent.admin_plans import plan_line, requests_of, requests_with
+from shellagent.admin_queue import waiting_cards
 from shellagent.admin_reviewing import ReviewViews
 from shellagent.admin_session_page import session_context
 from shellagent.admin_trail import SessionApproverFilter

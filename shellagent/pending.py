@@ -37,6 +37,11 @@ def sessions_pending() -> list[Pending]:
     return sorted(found, key=lambda one: (-_SEVERITY.get(one.category, len(_SEVERITY)), one.id))
 
 
+def pending_count() -> int:
+    """Return how many wait and have not expired."""
+    return ShellSession.objects.filter(status=Status.PENDING, expires_at__gt=timezone.now()).count()
+
+
 def version_of(pending: Iterable[Pending]) -> str:
     """Return what differs whenever a session came, went or changed."""
     told = hashlib.sha256()

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audit.models import AuditPayload
 from audit.trail import Receipt, payloads_of, receipt_of
-from governance.terms import terms_of
+from governance.terms import TermsInForce, terms_in_force
 from shellagent import limits, queries
 from shellagent.links import card_url
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
@@ -53,7 +53,9 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
 
 def kept_json(kept: Kept) -> Json:
     """Return a session that was just made as plain values, without asking the database again."""
-    return with_receipt(_session_json(kept.session, kept.stored, [], [], "text"), kept.receipt)
+    return with_receipt(
+        _session_json(kept.session, kept.stored, [], [], "text", terms=_terms_for([kept.session])), kept.receipt
+    )
 
 
 def ended_json(ended: Ended, kept: Kept) -> Json:
@@ -84,7 +86,11 @@ def sessions_json(sessions: list[ShellSession], *, encoding: str = "text", with_
         standing = Approval.objects.filter(session_id__in=asked, voided_at=None)
         for approval in standing.order_by("decided_at"):
             approvals[approval.session_id].append(approval)
-    return [_session_json(item, stored[item.pk], records[item.pk], approvals[item.pk], encoding) for item in sessions]
+    terms = _terms_for(sessions)
+    return [
+        _session_json(item, stored[item.pk], records[item.pk], approvals[item.pk], encoding, terms=terms)
+        for item in sessions
+    ]
 
 
 def session_json(session: ShellSession, *, encoding: str = "text") -> Json:
@@ -111,6 +117,8 @@ def _session_json(
     records: list[ExecutionRecord],
     approvals: Sequence[Approval],
     encoding: str,
+    *,
+    terms: TermsInForce | None = None,
 ) -> Json:
     request = _json(stored.get("request"))
     decision = _json(stored.get("decision"))
@@ -139,7 +147,7 @@ def _session_json(
         "policy_version": session.policy_version,
         "digest": session.digest,
         "requester": session.requester_label,
-        "approval": _approval_json(session, decision, approvals),
+        "approval": _approval_json(session, decision, approvals, terms),
         "approval_required": status is Status.PENDING,
         "approve_url": card_url(session.pk) if status is Status.PENDING else None,
         "exit_code": session.exit_code,
@@ -166,11 +174,18 @@ def _next_action(session: ShellSession, status: Status, *, is_unlisted: bool) ->
     return "revise" if is_unlisted else _NEXT_ACTION.get(status, "none")
 
 
-def _approval_json(session: ShellSession, decision: Json, approvals: Sequence[Approval]) -> Json:
+def _terms_for(sessions: Sequence[ShellSession]) -> TermsInForce | None:
+    """Return the terms of approval, where one of these waits for people."""
+    return terms_in_force() if any(session.status == Status.PENDING for session in sessions) else None
+
+
+def _approval_json(
+    session: ShellSession, decision: Json, approvals: Sequence[Approval], in_force: TermsInForce | None
+) -> Json:
     """Return the last word that was said, and where people still decide, how many have to and what they need."""
     last = approvals[-1] if approvals else None
-    is_pending = session.status == Status.PENDING
-    terms = terms_of(session.category, [rule["id"] for rule in decision.get("rules", [])]) if is_pending else None
+    rules = [rule["id"] for rule in decision.get("rules", [])]
+    terms = in_force.of(session.category, rules) if in_force and session.status == Status.PENDING else None
     return {
         "required": session.approval_required,
         "by": last.approver_label if last else None,

@@ -1,6 +1,7 @@
 """Filters of the product's own pages."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -61,6 +62,12 @@ def seconds(microseconds: int) -> str:
     """Return a duration in seconds, in three digits or more: `0.004 s`, `12.3 s`."""
     value = microseconds / 1_000_000
     return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
+
+
+@register.filter
+def value_of(values: Mapping[str, object], key: str) -> object:
+    """Return what a mapping has under a key, or an empty text."""
+    return values.get(key, "") if values else ""
 
 
 @register.filter

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.trail import SYSTEM
+from shellagent.links import SessionConverter
 from shellagent.services import enrolment_issue
 from tests.admin.conftest import Reader, staff
 from tests.conftest import person
@@ -24,10 +25,13 @@ def sections(html: str) -> set[str]:
         ((), set()),
         (("shellagent.approve",), {"shellsession"}),
         (("shellagent.view_shellsession",), {"shellsession"}),
-        (("shellagent.control_host",), {"host"}),
+        (("shellagent.control_host",), {"host", "killswitch"}),
         (("shellagent.view_host",), {"host"}),
         (("governance.view_agent",), {"agent"}),
-        (("governance.edit_policy",), {"matrixrow", "directoryrow", "policyrule", "policyversion"}),
+        (
+            ("governance.edit_policy",),
+            {"approvalterms", "matrixrow", "directoryrow", "policyrule", "policyversion"},
+        ),
         (("audit.view_audit",), {"auditevent"}),
         (("auth.view_user", "auth.change_user", "auth.add_group"), set()),
         (("django_q.add_schedule", "django_q.view_schedule", "axes.view_accessattempt"), set()),
@@ -40,7 +44,7 @@ def test_sections_are_seen_by_who_may(db: None, permissions: tuple[str, ...], se
 def test_a_superuser_sees_every_section_and_no_queue_of_functions(boss: Reader) -> None:
     assert sections(boss.get("/admin/")) == {
         *("shellsession", "host", "agenthost", "agent", "matrixrow", "directoryrow", "policyrule"),
-        *("policyversion", "auditevent", "user", "group", "accessattempt"),
+        *("policyversion", "auditevent", "user", "group", "accessattempt", "approvalterms", "killswitch"),
     }
     assert not [model for model in admin.site._registry if model._meta.app_label == "django_q"]
     boss.get("/admin/django_q/schedule/", status=404)
@@ -74,7 +78,7 @@ def test_the_first_page_shows_what_waits_runs_and_lives(scene: Scene, boss: Read
     assert "Nothing waits for you" in boss.get("/admin/")
     waiting, queued, denied = scene.session(ASKED), scene.session(ALLOWED), scene.session(DENIED)
     html = boss.get("/admin/")
-    order = [html.index(f"{session.pk}/change") for session in (waiting, queued, denied)]
+    order = [html.index(f"session-{waiting.pk}"), *(html.index(f"{one.pk}/change") for one in (queued, denied))]
     assert order == sorted(order)
     assert "<title>(1) Now" in html
     assert 'atom-is-online">online' in html
@@ -85,6 +89,10 @@ def test_no_page_holds_inline_script_or_style(scene: Scene, boss: Reader) -> Non
     paths = [
         "/admin/",
         "/admin/shellagent/shellsession/",
+        "/queue",
+        "/code",
+        f"/s/{SessionConverter().to_url(session.pk)}",
+        f"/queue/same/{session.digest}",
         f"/admin/shellagent/shellsession/{session.pk}/change/",
         "/admin/governance/agent/",
         "/admin/governance/agent/1/change/",

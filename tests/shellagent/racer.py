@@ -70,7 +70,8 @@ def _each(ids: list[UUID], act: "Callable[[UUID], object]") -> Told:
         try:
             act(session_id)
         except StateError as error:
-            told[str(session_id)] = f"lost to {error.extra['status_now']}"
+            who = error.extra.get("decided_by", "nobody")
+            told[str(session_id)] = f"lost to {error.extra['status_now']} by {who}"
         else:
             told[str(session_id)] = "won"
     return told
@@ -96,6 +97,25 @@ def _decide(number: int, ids: list[UUID]) -> Told:
             session_cancel(session=session, actor=user_party(user))
 
     return _each(ids, act)
+
+
+def _word(number: int, ids: list[UUID]) -> Told:
+    """Approve or reject, every second racer the one and every second the other, in an order of one's own."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+
+    from shellagent.models import ShellSession  # noqa: PLC0415
+    from shellagent.services import session_approve, session_reject  # noqa: PLC0415
+
+    user = User.objects.get(username=f"racer-{number}")
+
+    def act(session_id: UUID) -> None:
+        session = ShellSession.objects.select_related("agent").get(pk=session_id)
+        if number % 2:
+            session_reject(session=session, approver=user, reason="because")
+        else:
+            session_approve(session=session, approver=user, digest=session.digest)
+
+    return _each(ids[number % 2 :] + ids[: number % 2], act)
 
 
 def _start(number: int, ids: list[UUID]) -> Told:
@@ -126,6 +146,7 @@ _RACES: dict[str, Callable[[int, list[UUID]], Told]] = {
     "claim": _claim,
     "hold": _hold,
     "decide": _decide,
+    "word": _word,
     "start": _start,
     "record": _record,
 }

@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 
+from governance.policy.types import Maturity
 from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.states import Status
 from tests.conftest import person
@@ -100,7 +101,7 @@ def deciding(scene: Scene, field: Field) -> None:
     """Three racers approve, three reject and two cancel each session."""
     for number in range(RACERS):
         person(f"racer-{number}", "shellagent.approve")
-    sessions = [scene.session(ASKED) for _ in range(SESSIONS)]
+    sessions = [scene.session(ASKED) for _ in range(4)]
     told = field.race("decide", sessions)
     for session in sessions:
         of_session = [racer[str(session.pk)] for racer in told]
@@ -116,8 +117,27 @@ def deciding(scene: Scene, field: Field) -> None:
             assert (set(cancellers), rejecters.count("won")) == ({"won"}, 0)
             assert tags(session) == ["pending", *["queued"] * len(decided), "cancelled"]
             assert decided in ([], ["approve"])
-        lost = {answer for answer in of_session if answer != "won"}
+        lost = {answer.split(" by ")[0] for answer in of_session if answer != "won"}
         assert lost <= {"lost to queued", "lost to rejected", "lost to cancelled"}
+
+
+def test_four_processes_decide_on_each_of_fifty(own_scene: Scene, field: Field) -> None:
+    """One word counts, and every other one is told whose it was."""
+    del field.started[4:]
+    for number in range(4):
+        person(f"racer-{number}", "shellagent.approve")
+    kinds = [*[ASKED] * 17, *[(Maturity.INTERN, "ls /tmp")] * 17, *[(Maturity.SUPERVISED, "touch /tmp/x")] * 16]
+    sessions = [own_scene.session(kind) for kind in kinds]
+    told = field.race("word", sessions)
+    for session in sessions:
+        of_session = [racer[str(session.pk)] for racer in told]
+        (winner,) = (number for number, answer in enumerate(of_session) if answer == "won")
+        status = Status.REJECTED if winner % 2 else Status.QUEUED
+        assert reread(session).status == status
+        approval = Approval.objects.get(session=session)
+        assert (approval.approver_label, approval.digest) == (f"racer-{winner}", session.digest)
+        assert Counter(of_session) == {"won": 1, f"lost to {status} by racer-{winner}": 3}
+        assert tags(session) == ["pending", str(status)]
 
 
 def starting(field: Field, sessions: list[ShellSession]) -> None:

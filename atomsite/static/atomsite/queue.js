@@ -146,7 +146,7 @@
     o: () => chosen() && window.location.assign(chosen().dataset.atomCard),
     a: () => chosen()?.querySelector("[data-atom-approve]")?.click(),
     r: () => chosen() && window.location.assign(`${chosen().dataset.atomCard}?reject#reject`),
-    "?": () => (help.open ? help.close() : help.showModal()),
+    "?": () => help && (help.open ? help.close() : help.showModal()),
   };
   KEYS.Enter = KEYS.o;
   if (list) {
@@ -155,7 +155,7 @@
       const isTyping = at.matches("input, textarea, select, [contenteditable]");
       const isControl = event.key === "Enter" && at.matches("a, button, summary");
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping || isControl) return;
-      if (help.open && event.key !== "?") return;
+      if (help?.open && event.key !== "?") return;
       const act = KEYS[event.key];
       if (!act) return;
       event.preventDefault();
@@ -168,7 +168,11 @@
         row.setAttribute("aria-current", "true");
       }
     });
-    document.querySelector("[data-atom-help]")?.addEventListener("click", () => help.showModal());
+    const opener = document.querySelector("[data-atom-help]");
+    if (opener) {
+      opener.hidden = false;
+      opener.addEventListener("click", () => help.showModal());
+    }
   }
 
   setClock(document.querySelector("[data-atom-now]")?.dataset.atomNow);
