@@ -132,7 +132,7 @@ def _round(folder: Path, samples: int) -> dict[str, object]:
     state.create()
     scratch.mkdir()
     groups = find(f"atom-bench-{os.getpid()}")
-    zygote = Zygote.start()
+    zygote = Zygote.start(groups=groups)
     client = NoServer("http://127.0.0.1:9", "ath_bench")
     loop = build_loop(state, Enrolment(host_id=HOST_ID), client, zygote, scratch=scratch, concurrency=1, groups=groups)
     loop.sessions.pinned.pin(signer.public_key)

@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
     _lock(state)
     _wait_for_room(state, may_wait=not options.once)
     groups = cgroups.find(f"atom-{temporary_folder(state.path).name}")
-    zygote = Zygote.start(kept=(state.lock_descriptor,))
+    zygote = Zygote.start(kept=(state.lock_descriptor,), groups=groups)
     try:
         enrolment = state.enrolment()
         url = server_url(options, enrolment)
@@ -159,8 +159,6 @@ def _run(options: argparse.Namespace, *, is_own_process: bool) -> int:
         return process.run_once() if options.once else process.run()
     finally:
         zygote.close()
-        if groups is not None:
-            groups.remove()
         background.forget_own_process(state)
         state.unlock()
 

@@ -51,9 +51,7 @@ class Slots:
         self._free = list(reversed(self.all))
 
     def remove(self) -> None:
-        """Remove the folders and the cgroups."""
-        if self.cgroups is not None:
-            self.cgroups.remove()
+        """Remove the folders."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def take(self, *, timeout_seconds: float, least: int = 1, linger_seconds: float = 0.0) -> list[Slot]:

@@ -47,7 +47,7 @@ def _reported(reported: Mapping[str, Any] | None) -> str:
         return ""
     skew = reported.get("clock_skew_ms")
     parts = [
-        "online" if reported.get("online") else f"offline since {reported.get('offline_since') or 'it was enrolled'}",
+        _liveness(reported),
         f"{reported.get('running')} running",
         f"{reported.get('queued')} queued",
         f"{reported.get('spool')} results not yet acknowledged",
@@ -58,6 +58,13 @@ def _reported(reported: Mapping[str, Any] | None) -> str:
     if error := reported.get("last_error"):
         parts.append(f"last error at {reported.get('last_error_at')}: {error}")
     return without_escapes(", ".join(parts))
+
+
+def _liveness(reported: Mapping[str, Any]) -> str:
+    if reported.get("online"):
+        return "online"
+    since = reported.get("offline_since")
+    return f"offline since {since}" if since else "not heard of yet"
 
 
 def _ceiling(shown: Mapping[str, Any] | None) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 from shellagent import protocol
 from shellagent.host import tree
+from shellagent.host.cgroups import Cgroups
 from shellagent.host.channel import Channel, ClosedError, Message
 from shellagent.host.family import Family
 from shellagent.host.runner import shipped_protection
@@ -69,15 +70,18 @@ class Zygote:
     _asking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @classmethod
-    def start(cls, *, kept: Iterable[int] = ()) -> "Zygote":
-        """Fork it; this process may have no other thread yet. `kept` are descriptors for it to hold while it lives."""
+    def start(cls, *, kept: Iterable[int] = (), groups: Cgroups | None = None) -> "Zygote":
+        """Fork it; this process may have no other thread yet. `kept` are descriptors for it to hold while it lives.
+
+        `groups` are those of the slots. It removes them at its end, which the local agent may not see.
+        """
         shipped_protection()
         ours, its = socket.socketpair()
         gc.collect()
         gc.freeze()
         pid = os.fork()
         if not pid:
-            _serve(its, kept)
+            _serve(its, kept, groups)
         gc.unfreeze()
         its.close()
         channel = Channel(ours)
@@ -119,7 +123,7 @@ class Zygote:
             return self.channel.receive()
 
 
-def _serve(connection: socket.socket, kept: Iterable[int]) -> NoReturn:
+def _serve(connection: socket.socket, kept: Iterable[int], groups: Cgroups | None) -> NoReturn:
     code = 1
     try:
         _close_all_but({0, 1, 2, connection.fileno(), *kept})
@@ -133,6 +137,8 @@ def _serve(connection: socket.socket, kept: Iterable[int]) -> NoReturn:
         with contextlib.suppress(ConnectionError, ClosedError):
             _answer(connection, supervisors)
         _end(supervisors)
+        if groups is not None:
+            groups.remove()
         code = 0
     except BaseException:
         logger.exception("The zygote met an error of its own")

@@ -40,7 +40,7 @@ def test_the_kernel_refuses_more_than_the_limit_stands_for(make_loop: Callable[.
     server.result(wanted.id)
     assert limits.processes < int(server.output[wanted.id]["stdout"]) < limits.tasks
     loop.sessions.supervisors.end_all(loop.sessions.slots.all)
-    loop.sessions.slots.remove()
+    groups.remove()
     assert list(groups.folder.glob(f"{groups.name}-*")) == []
 
 
