@@ -44,6 +44,14 @@ def password_asked(username: str) -> str:
         raise NotThatPersonError("There is no terminal to ask for the password. Use --password-stdin.") from error
 
 
+def code_asked() -> str:
+    """Ask for a one-time code at the terminal. Raises NotThatPersonError without one."""
+    try:
+        return getpass.getpass("One-time code: ")
+    except (EOFError, OSError) as error:
+        raise NotThatPersonError("There is no terminal to ask for the one-time code. Use --code.") from error
+
+
 @contextmanager
 def from_the_command_line(user: User) -> Iterator[None]:
     """Let events that are recorded inside say that they came from the command line, and as which account of it."""

@@ -252,7 +252,7 @@ class Bell(models.Model):
 class CallbackPlace(models.Model):
     """A beginning of addresses that agents may name as `callback_url`."""
 
-    prefix = models.URLField(
+    prefix = models.CharField(
         "addresses that begin with",
         max_length=500,
         help_text="Such as https://ci.example.com/atom/. Scheme, host and port count whole, and the path by its parts.",

@@ -51,14 +51,22 @@ class Told:
         if self.detail == Sink.Detail.LINK:
             return self._link()
         lines = []
-        for notice in self.notices[:LINES_MAX]:
-            lines.append(f"{WORDS[Kind(notice.kind)][0]}{self._about(notice)}")
+        for notice, (words, url) in zip(self.notices[:LINES_MAX], self.lines(), strict=False):
+            lines.append(words)
             if command := self.commands.get(notice.session_id):
                 lines.append(f"  {command}")
-            lines.append(f"  {self._url(notice)}")
+            lines.append(f"  {url}")
         if len(self.notices) > LINES_MAX:
             lines += [f"and {len(self.notices) - LINES_MAX} more", f"  {self._link()}"]
         return "\n".join(lines)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return each notice in words, with where to look."""
+        is_short = self.detail == Sink.Detail.LINK
+        return [
+            (f"{WORDS[Kind(notice.kind)][0]}{'' if is_short else self._about(notice)}", self._url(notice))
+            for notice in self.notices
+        ]
 
     def body(self, now: datetime) -> str:
         """Return the message as the JSON of a webhook."""

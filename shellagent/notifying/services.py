@@ -4,6 +4,7 @@ or log holds an address or a secret: those are shown masked, or once.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from django.conf import settings
@@ -31,17 +32,24 @@ _APPROVE: Final = "shellagent.approve"
 _TOLD_OF_SINKS: Final = ("name", "way", "is_enabled", "owner_id", "kinds", "detail", "group_seconds", "most_per_hour")
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An address that may be used, and what of it may be shown."""
+
+    text: str = field(repr=False)
+    shown: str
+
+
 @transaction.atomic
-def sink_save(*, sink: Sink, actor: Party, address: str = "") -> str:
+def sink_save(*, sink: Sink, actor: Party, address: Checked | None = None) -> str:
     """Save a sink; without an address the one it has stays. Returns its signing secret where that was just made.
 
-    Raises InvalidError for an address that cannot be used, ValidationError for other values.
+    Raises InvalidError where it has no address, ValidationError for other values.
     """
     before = Sink.objects.filter(pk=sink.pk).first() if sink.pk else None
     secret = ""
-    if address:
-        address, sink.address_shown = address_checked(sink.way, address)
-        sink.address = at_rest.sealed(address)
+    if address is not None:
+        sink.address, sink.address_shown = at_rest.sealed(address.text), address.shown
     elif before is None or before.way != sink.way:
         raise InvalidError("Give the address.", field="address")
     if sink.way == Sink.Way.WEBHOOK and not sink.secret:
@@ -53,7 +61,11 @@ def sink_save(*, sink: Sink, actor: Party, address: str = "") -> str:
         unsent = Message.objects.filter(sink=sink, state__in=[State.OPEN, State.RETRY])
         unsent.update(state=State.GIVEN_UP)
     transaction.on_commit(look_again)
-    data = {"before": _told(before), "after": _told(sink), "has_new_address": bool(address and before)}
+    data = {
+        "before": _told(before),
+        "after": _told(sink),
+        "has_new_address": address is not None and before is not None,
+    }
     record(Event(Tag.SINK_CHANGED, actor, _party(sink), data=data))
     return secret
 
@@ -162,27 +174,29 @@ def callback_secret_issue(*, agent: Agent, actor: Party) -> str:
     return secret
 
 
-def address_checked(way: str, address: str) -> tuple[str, str]:
-    """Return an address as it is kept, and as it may be shown. Raises InvalidError for one that cannot be used."""
+def address_checked(way: str, address: str) -> Checked:
+    """Return an address as it is kept, and as it may be shown. Raises InvalidError for one that cannot be used.
+
+    What looks at an Apprise URL is a process of its own, which takes two seconds: ask outside of a transaction.
+    """
     address = address.strip()
     if way == Sink.Way.WEBHOOK:
         try:
-            return address, address_read(address).shown
+            return Checked(address, address_read(address).shown)
         except AddressError as error:
             raise InvalidError(str(error), field="address") from error
     if way == Sink.Way.EMAIL:
         return _emails_checked(address)
-    # What looks at it is a process of its own, which takes two seconds.
     from shellagent.notifying.apprises import apprise_problem  # noqa: PLC0415
 
     if len(address) > 2000 or not address.isprintable() or "://" not in address:
         raise InvalidError("An Apprise URL is like discord://…, of 2000 characters at most.", field="address")
     if problem := apprise_problem(address):
         raise InvalidError(problem, field="address")
-    return address, f"{address.partition('://')[0]}://…"
+    return Checked(address, f"{address.partition('://')[0]}://…")
 
 
-def _emails_checked(text: str) -> tuple[str, str]:
+def _emails_checked(text: str) -> Checked:
     if not settings.EMAIL_URL:
         raise InvalidError("EMAIL_URL is not set: there is no mail server to send by.", field="address")
     addresses = [part for part in re.split(r"[,;\s]+", text) if part]
@@ -194,7 +208,7 @@ def _emails_checked(text: str) -> tuple[str, str]:
         except ValidationError as error:
             raise InvalidError(f"{address!r} is no email address.", field="address") from error
     joined = ", ".join(addresses)
-    return joined, joined if len(joined) <= 200 else f"{joined[:199]}…"
+    return Checked(joined, joined if len(joined) <= 200 else f"{joined[:199]}…")
 
 
 def _party(sink: Sink) -> Party:

@@ -104,7 +104,7 @@ class TestDeciding:
         assert event["actor"]["label"] == "approver"
         assert event["origin"]["user_agent"].startswith("the command line, as ")
         code, told = approvals(*approve(session), typed=f"{ANNAS}\n")
-        assert (code, "This is queued already." in told) == (1, True)
+        assert (code, "approver" in told) == (1, True)
 
     def test_a_rejection_needs_a_reason_and_may_be_asked_for_at_the_terminal(
         self,

@@ -27,7 +27,7 @@ from shellagent.notifying.outbox import DELIVER, look_again
 from shellagent.notifying.parcels import Delivery, Parcel
 from shellagent.notifying.quiet import quiet_until
 from shellagent.notifying.retiring import messages_retire
-from shellagent.notifying.services import message_redeliver, preference_save, sink_save, sink_test
+from shellagent.notifying.services import address_checked, message_redeliver, preference_save, sink_save, sink_test
 from shellagent.services import session_approve, session_reject
 from tests.conftest import person
 from tests.shellagent.scene import ALLOWED, ASKED, Scene, report, reread
@@ -77,7 +77,8 @@ def sink(name: str = "team", **values: Any) -> Sink:
     """Make a webhook's sink."""
     kinds = [kind for kind in all_kinds() if kind != Kind.HOST_OFFLINE]
     made = Sink(**{"name": name, "way": Sink.Way.WEBHOOK, "owner": None, "kinds": kinds, **values})
-    sink_save(sink=made, actor=SYSTEM, address=f"https://hooks.example.com/{name}?token=of-{name}")
+    address = address_checked(made.way, f"https://hooks.example.com/{name}?token=of-{name}")
+    sink_save(sink=made, actor=SYSTEM, address=address)
     look_again()
     return made
 

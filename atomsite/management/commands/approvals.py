@@ -12,12 +12,19 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from atomsite.approving_person import NotThatPersonError, from_the_command_line, password_asked, person_by_password
+from atomsite.approving_person import (
+    NotThatPersonError,
+    code_asked,
+    from_the_command_line,
+    password_asked,
+    person_by_password,
+)
 from atomsite.commands import AtomCommand, UsageError, check_set_up
 from governance.errors import ConflictError, ForbiddenError, ProblemError
 from shellagent import limits
 from shellagent.models import ShellSession
 from shellagent.services import may_approve, session_approve, session_reject, sessions_expire
+from shellagent.services.approving import session_terms
 from shellagent.states import Status
 
 EXIT_STANDS: Final = 1
@@ -79,6 +86,7 @@ class Command(AtomCommand):
             one.add_argument("--as", required=True, dest="user", metavar="USER", help="who decides")
             one.add_argument("--digest", metavar="SHA256", default="", help="what was seen; another is not decided on")
             one.add_argument("--password-stdin", action="store_true", help="read the password from the standard input")
+        approve.add_argument("--code", default="", metavar="CODE", help="a one-time code, where one is needed")
         approve.add_argument("--reason", default="", help="kept with the approval")
         reject.add_argument("--reason", default="", help="required: what the agent is told")
         watch.add_argument("--seconds", type=int, metavar="N", help="end after N seconds")
@@ -124,7 +132,8 @@ class Command(AtomCommand):
         decide = session_approve if is_approval else session_reject
         try:
             with from_the_command_line(approver):
-                session = decide(session=session, approver=approver, reason=reason, digest=session.digest)
+                code = {"code": self._code(session, options)} if is_approval else {}
+                session = decide(session=session, approver=approver, reason=reason, digest=session.digest, **code)
         except ForbiddenError as error:
             raise CommandError(error.detail, returncode=EXIT_FORBIDDEN) from error
         except ConflictError as error:
@@ -137,10 +146,7 @@ class Command(AtomCommand):
             why = f"Not approved: by the rules of now this is denied. {session.termination_detail}"
             raise CommandError(why, returncode=EXIT_STANDS)
         if not options["json"]:
-            done = (
-                "Approved. It runs as soon as the host takes it." if is_approval else "Rejected. The agent is told why."
-            )
-            self.stdout.write(done)
+            self.stdout.write(_done(session))
 
     def _person(self, session: ShellSession, options: dict[str, Any]) -> User:
         """Return who decides, once they have seen it and shown who they are."""
@@ -155,6 +161,16 @@ class Command(AtomCommand):
             if not options["json"]:
                 self._card(session)
             return person_by_password(name, password_asked(name))
+        except NotThatPersonError as error:
+            raise CommandError(str(error), returncode=EXIT_FORBIDDEN) from error
+
+    def _code(self, session: ShellSession, options: dict[str, Any]) -> str:
+        """Return the one-time code that came with the command, or that is asked for where one is needed."""
+        code: str = options["code"]
+        if code or options["password_stdin"] or not session_terms(session).needs_code:
+            return code
+        try:
+            return code_asked()
         except NotThatPersonError as error:
             raise CommandError(str(error), returncode=EXIT_FORBIDDEN) from error
 
@@ -195,6 +211,14 @@ class Command(AtomCommand):
         from shellagent.representation import session_json  # noqa: PLC0415
 
         self.stdout.write(json.dumps(session_json(session)))
+
+
+def _done(session: ShellSession) -> str:
+    if session.status == Status.REJECTED:
+        return "Rejected. The agent is told why."
+    if session.status == Status.PENDING:
+        return "Approved by you. A second person has to approve it too."
+    return "Approved. It runs as soon as the host takes it."
 
 
 def _check(session: ShellSession, options: dict[str, Any]) -> None:
