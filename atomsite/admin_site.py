@@ -43,11 +43,14 @@ class AtomAdminSite(admin.AdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Return what every page knows; what is stopped is said on each that somebody who is logged in sees."""
-        from governance.stops import stops_in_force  # noqa: PLC0415 - models, which are there only by now
+        from audit.standing import standing  # noqa: PLC0415 - models, which are there only by now
+        from governance.stops import stops_in_force  # noqa: PLC0415
+        from shellagent.services import hosts_in_best_effort  # noqa: PLC0415
 
         context = super().each_context(request)
         if self.has_permission(request):
             context["stops"] = stops_in_force()
+            context["trail_failure"], context["best_effort"] = standing.failure, list(hosts_in_best_effort().values())
             context["may_stop"] = request.user.has_perm("shellagent.control_host")
             context["waiting_count"] = partial(_waiting_count, request)
         return context

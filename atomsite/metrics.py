@@ -30,9 +30,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from atomsite.health import oldest_seconds
-from audit.models import AuditEvent
+from audit.models import AuditEvent, AuditLoss
 from audit.negotiation import AsItIs
-from audit.trail_health import trail_health
+from audit.standing import standing
+from audit.trail_health import TrailHealth, trail_health
 from governance.authentication import bearer_key
 from governance.models import KillSwitch
 from governance.stops import stops_in_force
@@ -159,6 +160,26 @@ def _trail() -> Iterator[Metric]:
     oldest.add_metric([], pending)
     yield oldest
     yield GaugeMetricFamily("atom_trail_refused_events", "Waiting events that are not as signed.", value=health.refused)
+    yield from _kept(health)
+
+
+def _kept(health: TrailHealth) -> Iterator[Metric]:
+    """Yield whether the trail can be kept, which is what the answering web process knows, and how each sink does."""
+    yield GaugeMetricFamily("atom_trail_kept", "Whether the audit trail can be kept.", value=not standing.failure)
+    yield GaugeMetricFamily("atom_trail_lost", "Lost events that are not told of yet.", value=AuditLoss.objects.count())
+    published = GaugeMetricFamily(
+        "atom_trail_anchor_seconds", "How long ago a sink got a checkpoint.", labels=["sink"], unit="seconds"
+    )
+    behind = GaugeMetricFamily("atom_trail_anchor_behind", "Checkpoints that a sink lacks.", labels=["sink"])
+    failing = GaugeMetricFamily(
+        "atom_trail_anchor_failing_seconds", "For how long a sink fails.", labels=["sink"], unit="seconds"
+    )
+    for sink in health.sinks:
+        if sink.published_seconds is not None:
+            published.add_metric([sink.name], sink.published_seconds)
+        behind.add_metric([sink.name], sink.behind)
+        failing.add_metric([sink.name], sink.failing_seconds or 0)
+    yield from (published, behind, failing)
 
 
 def _process() -> Iterator[Metric]:

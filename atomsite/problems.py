@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from audit.key_files import KeyFileError
 from audit.sealing import SealError
+from audit.standing import is_failure, standing
 from governance.errors import (
     ConflictError,
     ForbiddenError,
@@ -130,7 +131,7 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
         problem = NotFoundError()
     elif isinstance(error, PermissionDenied):
         problem = ForbiddenError()
-    elif isinstance(error, OperationalError | InterfaceError | KeyFileError | SealError):
+    elif isinstance(error, OperationalError | InterfaceError | KeyFileError | SealError) or is_failure(error):
         problem = _unavailable(error)
     elif isinstance(error, DataError):
         problem = InvalidError("A value is too long for the database, or out of its range.")
@@ -138,6 +139,7 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
 
 
 def _unavailable(error: Exception) -> ProblemError:
+    standing.failed(error)
     if isinstance(error, KeyFileError):
         logger.error("the trail cannot be signed, so nothing is done: %s", error)
         return UnavailableError("The server cannot sign its audit trail, so nothing was done. Its log says why.")

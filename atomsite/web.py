@@ -57,7 +57,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
         server = _Server(config=self.config)
         # Imported here, because the models can be only once the application is loaded.
         from audit.sealer import Sealer  # noqa: PLC0415
+        from shellagent.services import hosts_in_best_effort  # noqa: PLC0415
 
-        Sealer().start()
+        Sealer(best_effort=hosts_in_best_effort).start()
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)

@@ -213,6 +213,34 @@ class AuditVerdict(models.Model):
         return "the verdict on the trail"
 
 
+class AuditWatch(models.Model):
+    """One row that is written again and again, to know that writing works. No part of the trail."""
+
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"looked at {self.looked_at}"
+
+
+class AuditLoss(models.Model):
+    """An event that could not be written, on a host in best effort. Told of, and removed, once one can be again."""
+
+    tag = models.CharField(max_length=40)
+    host_id = models.BigIntegerField(null=True)
+    session_id = models.UUIDField(null=True)
+    session_seq = models.PositiveIntegerField(null=True)
+    lost_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.tag} of {self.session_id}"
+
+
 class AuditPayload(models.Model):
     """Bytes that belong to a session and that erasure may take out: the request, decisions and output.
 

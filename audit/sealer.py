@@ -7,7 +7,7 @@ steady ringing it seals twice a second. Any process may have one; the schedule o
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Final
 
@@ -18,12 +18,23 @@ from audit.anchors import anchors_publish
 from audit.key_files import KeyFileError
 from audit.seal_bell import SealBell, bell
 from audit.sealing import SealError, seal
+from audit.standing import standing, standing_look
+from audit.tags import Tag
+from audit.trail import SYSTEM, Event, losses_tell, record
+from audit.trail_health import unsealed_reason
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
 #: Between two sealings that were rung for.
 GAP_SECONDS: Final = 0.5
+#: Between two looks whether the trail can be written.
+LOOK_SECONDS: Final = 5.0
+
+
+def _write(now: datetime) -> None:
+    """Write an event that is taken back."""
+    record(Event(Tag.TRAIL_READ, SYSTEM, SYSTEM))
 
 
 class Sealer:
@@ -35,10 +46,12 @@ class Sealer:
         rung: SealBell = bell,
         clock: Callable[[], datetime] = timezone.now,
         publish: Callable[[datetime], object] = anchors_publish,
+        best_effort: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
         self._bell = rung
         self._clock = clock
         self._publish = publish
+        self._best_effort = best_effort
         self._sealed = threading.Event()
         self._told = ""
 
@@ -46,6 +59,7 @@ class Sealer:
         """Work until the process ends."""
         threading.Thread(target=self._seal_always, name="sealer", daemon=True).start()
         threading.Thread(target=self._publish_always, name="anchors", daemon=True).start()
+        threading.Thread(target=self._look_always, name="standing", daemon=True).start()
 
     def step(self) -> bool:
         """Seal once. Returns whether more waits. An error is logged once, until there is another or none."""
@@ -69,6 +83,28 @@ class Sealer:
             while self.step():
                 pass
             time.sleep(GAP_SECONDS)
+
+    def look(self) -> None:
+        """Look once whether the trail can be written, and tell of what was lost once it can be again."""
+        was = standing.failure
+        try:
+            close_old_connections()
+            standing.best_effort = frozenset(self._best_effort())
+            if standing_look(self._clock(), write=_write, unsealed=unsealed_reason) and not standing.cannot_write:
+                losses_tell()
+        except (DatabaseError, InterfaceError, KeyFileError) as error:
+            logger.warning("it could not be seen whether the trail can be written: %s", error)
+            connection.close()
+        if standing.failure != was:
+            words = "the audit trail cannot be kept, so nothing new runs but in best effort: %s"
+            logger.error(words, standing.failure) if standing.failure else logger.warning(
+                "the audit trail is kept again"
+            )
+
+    def _look_always(self) -> None:
+        while True:
+            self.look()
+            time.sleep(LOOK_SECONDS)
 
     def _publish_always(self) -> None:
         while True:

@@ -265,6 +265,9 @@ _TELLERS: Final[Mapping[str, Callable[[Body], str]]] = {
     Tag.TRAIL_UNSOUND: _unsound,
     Tag.TRAIL_READ: _read,
     Tag.TRAIL_REPLAYED: _plain("{who} read the story of a session of {whom}, and what it printed."),
+    Tag.TRAIL_DEGRADED: _plain(
+        "The trail could not be written for a time, and {lost} events of hosts in best effort are lost."
+    ),
     Tag.TRAIL_RETIRED: _plain("{who} retired the events before leaf {size}, which a bundle holds."),
     Tag.TRAIL_EXPORTED: _plain("{who} exported events as {format}."),
     Tag.ERASURE_REQUESTED: _plain("{who} asked to erase what is stored of it ({part}); a second person has to agree."),

@@ -77,6 +77,7 @@ class Tag(StrEnum):
     TRAIL_REPLAYED = "trail:replayed"
     TRAIL_EXPORTED = "trail:exported"
     TRAIL_RETIRED = "trail:retired"
+    TRAIL_DEGRADED = "trail:degraded"
     ERASURE_REQUESTED = "erasure:requested"
     ERASURE_REFUSED = "erasure:refused"
     ERASURE_DONE = "erasure:done"

@@ -3,26 +3,31 @@
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from uuid_utils.compat import uuid7
 
 from audit import canonical, listening
 from audit.event_signatures import events_sign
-from audit.models import AuditEvent, AuditPayload
+from audit.models import AuditEvent, AuditLoss, AuditPayload
 from audit.origin import current_origin
 from audit.seal_bell import noted
+from audit.standing import standing
 from audit.statements import Prepared, insert_values
 from audit.tags import Tag
 from audit.trail_keys import trail_keys
+
+#: Losses that one event tells of.
+_LOSSES_AT_ONCE: Final = 500
 
 
 class TrailError(RuntimeError):
@@ -80,8 +85,11 @@ class Receipt:
     signature: str
 
 
-def record(*events: Event) -> list[Receipt]:
+def record(*events: Event) -> list[Receipt | None]:
     """Write events in the caller's transaction, signed together. Returns a receipt for each, in their order.
+
+    Where the trail cannot be written, and all are about hosts in best effort, it is counted what is lost instead, in
+    the same transaction; then there are no receipts.
 
     Raises KeyFileError where this server has no key to sign them with, TrailError outside a transaction, CanonicalError
     for data that has no canonical form, and the database's own error where it cannot be written: then the change it
@@ -91,6 +99,9 @@ def record(*events: Event) -> list[Receipt]:
         raise TrailError(TrailError.__doc__)
     if not events:
         return []
+    if standing.cannot_write and standing.spares([_number(event, "host", event.about.host_id) for event in events]):
+        losses_keep(events)
+        return [None] * len(events)
     rows = [_row(event) for event in events]
     signatures = events_sign([digest for _values, digest in rows], trail_keys())
     signed = [(*row, signature) for (row, _digest), signature in zip(rows, signatures, strict=True)]
@@ -98,7 +109,46 @@ def record(*events: Event) -> list[Receipt]:
     noted(len(signed))
     receipts = [Receipt(str(row[0]), str(row[-2]), str(row[-1])) for row in signed]
     listening.tell(events, receipts)
-    return receipts
+    return [*receipts]
+
+
+def losses_keep(events: Sequence[Event]) -> None:
+    """Count events that are lost, in the caller's transaction."""
+    now = datetime.now(UTC)
+    names = ("tag", "host_id", "session_id", "session_seq", "lost_at")
+    insert_values(
+        AuditLoss,
+        names,
+        [
+            (str(event.tag), _number(event, "host", event.about.host_id), event.session_id, event.session_seq, now)
+            for event in events
+        ],
+    )
+
+
+def losses_tell() -> int:
+    """Write how many events were lost, now that one can be written, and forget them. Returns how many it told of."""
+    told = 0
+    while True:
+        with transaction.atomic():
+            lost = list(AuditLoss.objects.order_by("pk")[:_LOSSES_AT_ONCE])
+            if not lost:
+                return told
+            data = {
+                "lost": len(lost),
+                "since_us": int(lost[0].lost_at.timestamp() * 1000) * 1000,
+                "until_us": int(lost[-1].lost_at.timestamp() * 1000) * 1000,
+                "hosts": sorted({loss.host_id for loss in lost if loss.host_id is not None}),
+                "tags": dict(Counter(loss.tag for loss in lost)),
+                # The numbers that sessions' events lack.
+                "sessions": [[str(loss.session_id), loss.session_seq] for loss in lost if loss.session_id],
+            }
+            record(Event(Tag.TRAIL_DEGRADED, SYSTEM, Party("system", label="the trail"), data=data))
+            removed, _by_model = AuditLoss.objects.filter(pk__in=[loss.pk for loss in lost]).delete()
+            if removed != len(lost):  # Another process tells of them.
+                transaction.set_rollback(True)
+                return told
+        told += len(lost)
 
 
 def receipt_of(session_id: UUID, *, is_newest: bool = False) -> Receipt | None:

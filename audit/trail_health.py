@@ -90,14 +90,22 @@ class TrailHealth:
         return f"{said}: {first.what}{place} (run `manage.py auditverify`)"
 
 
+def _oldest_pending() -> datetime | None:
+    first = AuditPending.objects.filter(refusal="").order_by("event_id").values_list("event_id", flat=True).first()
+    return AuditEvent.objects.filter(pk=first).values_list("occurred_at", flat=True).first() if first else None
+
+
+def unsealed_reason(now: datetime) -> str:
+    """Return why what is written is not sealed, where it waits for longer than it may, else an empty text."""
+    oldest = _oldest_pending()
+    waits = now - oldest if oldest else UNSEALED_AFTER
+    return f"events are not sealed: one waits for {int(waits.total_seconds())} s" if waits > UNSEALED_AFTER else ""
+
+
 def trail_health(now: datetime) -> TrailHealth:
     """Look. Few rows are read at any length of the trail."""
     newest = AuditCheckpoint.objects.order_by("-number").first()
     anchored = AuditAnchor.objects.order_by("-id").values_list("anchored_at", flat=True).first()
-    first = AuditPending.objects.filter(refusal="").order_by("event_id").values_list("event_id", flat=True).first()
-    oldest = None
-    if first is not None:
-        oldest = AuditEvent.objects.filter(pk=first).values_list("occurred_at", flat=True).first()
     verdict = verdict_read()
     return TrailHealth(
         verdict=verdict,
@@ -105,7 +113,7 @@ def trail_health(now: datetime) -> TrailHealth:
         sealed_size=newest.size if newest else 0,
         sealed_seconds=_since(newest.sealed_at if newest else None, now),
         anchored_seconds=_since(anchored, now),
-        oldest_pending_seconds=_since(oldest, now),
+        oldest_pending_seconds=_since(_oldest_pending(), now),
         refused=AuditPending.objects.exclude(refusal="").count(),
         sinks=_sinks(newest.number if newest else 0, now),
     )

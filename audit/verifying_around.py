@@ -1,6 +1,8 @@
 # ruff: noqa: S608  (only numbers of this module are put into this SQL)
 """What a verification looks at besides the log: what waits, events that are nowhere, sessions' numbers."""
 
+import itertools
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,8 +10,10 @@ from typing import Any, Final
 from django.db import connection
 
 from audit import driver
+from audit.models import AuditEvent, AuditLoss
 from audit.retiring import first_whole_session
 from audit.sealing import KnownRoots, event_refusal
+from audit.tags import Tag
 from audit.trail_keys import PublicKeys
 from audit.verifying_columns import TIMES, ColumnCheck
 from audit.verifying_rows import CHUNK
@@ -38,8 +42,14 @@ def outside_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta)
         f"OR (min(session_seq) <> 1 AND session_id >= %s) LIMIT {_MOST}",
         [begun.hex if connection.vendor == "sqlite" else begun],
     )
+    lost = _lost() if gaps else {}
     for session, count, first, last in gaps:
-        yield True, f"session {session} has {count} events, numbered from {first} to {last}"
+        named = lost.get(str(session).replace("-", ""), set())
+        if not _are_lost(session, named):
+            yield True, f"session {session} has {count} events, numbered from {first} to {last}"
+    untold = driver.fetch("SELECT count(*) FROM audit_auditloss", [])
+    if untold[0][0]:
+        yield False, f"{untold[0][0]} events could not be written, and no event tells of it yet"
     again = driver.fetch(
         "SELECT pending.event_id FROM audit_auditpending AS pending "
         f"JOIN audit_auditleaf AS leaf ON leaf.event_id = pending.event_id LIMIT {_MOST}",
@@ -54,6 +64,26 @@ def outside_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta)
     )
     if unknown[0][0]:
         yield True, f"{unknown[0][0]} checkpoints are noted as published and are not there"
+
+
+def _lost() -> dict[str, set[int]]:
+    """Return the numbers of sessions' events that could not be written, as events tell of it or will."""
+    found: dict[str, set[int]] = {}
+    told = AuditEvent.objects.filter(tag=Tag.TRAIL_DEGRADED).values_list("body", flat=True)
+    for session, number in itertools.chain.from_iterable(json.loads(body)["data"]["sessions"] for body in told):
+        found.setdefault(session.replace("-", ""), set()).add(number)
+    for loss in AuditLoss.objects.exclude(session_id=None):
+        found.setdefault(str(loss.session_id).replace("-", ""), set()).add(loss.session_seq or 0)
+    return found
+
+
+def _are_lost(session: Any, named: set[int]) -> bool:
+    """Return whether all that a session's events lack is named."""
+    if not named:
+        return False
+    numbers = AuditEvent.objects.filter(session_id=str(session)).values_list("session_seq", flat=True)
+    there = {number or 0 for number in numbers}
+    return set(range(1, max({*there, *named}) + 1)) == there | named and not there & named
 
 
 def pending_problems(keys: PublicKeys, now: datetime, unsealed_after: timedelta) -> Iterator[tuple[bool, str]]:

@@ -29,8 +29,16 @@ from shellagent.protections import missing
 from shellagent.protocol import Desired
 from shellagent.representation import host_is_online
 from shellagent.seen import host_counts
-from shellagent.services import agent_host_delete, agent_host_set, enrolment_issue, host_set_desired, host_set_enabled
+from shellagent.services import (
+    agent_host_delete,
+    agent_host_set,
+    enrolment_issue,
+    host_set_audit_mode,
+    host_set_desired,
+    host_set_enabled,
+)
 from shellagent.services.keys_of_hosts import host_key_wish
+from shellagent.states import AuditMode
 
 #: The variable that `localagent enroll` reads; named here because the host's modules stay out of the web server.
 CODE_VARIABLE: Final = "ATOM_ENROL_CODE"
@@ -179,6 +187,10 @@ class HostAdmin(ShowOnlyAdmin[Host]):
         elif wanted == "rotate-key":
             done = f"Host {host.name} replaces its key with its next poll."
             told(request, lambda: host_key_wish(host=host, actor=actor), done)
+        elif wanted in list(AuditMode):
+            mode = AuditMode(wanted)
+            done = f"Host {host.name} is in {mode.value.replace('_', ' ')} now."
+            told(request, lambda: host_set_audit_mode(host=host, mode=mode, actor=actor), done)
         else:
             messages.error(request, "Not done. A host is started, stopped, enabled or disabled, or replaces its key.")
         return HttpResponseRedirect(reverse("admin:shellagent_host_change", args=[host.pk]))

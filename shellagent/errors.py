@@ -97,6 +97,15 @@ class SigningKeyError(ProblemError):
         return self.reason
 
 
+class TrailFailedError(ProblemError):
+    """The server cannot keep its audit trail, so nothing new runs. An operator has to look at its log."""
+
+    status = 503
+    type = "unavailable"
+    title = "Service unavailable"
+    next_action = "wait"
+
+
 class StateError(ConflictError):
     """Somebody else was first: the session is in another state now."""
 

@@ -13,7 +13,7 @@ from audit.statements import padded, preparer
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.host_keys import HostKeys
 from shellagent.protocol import Desired
-from shellagent.states import TRANSITIONS, Numbered, Status
+from shellagent.states import AUDIT_MODES, TRANSITIONS, Numbered, Status
 
 
 class Host(HostKeys):
@@ -30,6 +30,9 @@ class Host(HostKeys):
     )
     desired_state = models.CharField(
         max_length=8, choices=[(item.value, item.value) for item in Desired], default=Desired.RUNNING.value
+    )
+    audit_mode = models.CharField(
+        max_length=11, choices=AUDIT_MODES, default="strict", db_default="strict", editable=False
     )
     instance_id = models.CharField(max_length=64, blank=True, editable=False)
     boot_id = models.CharField(max_length=64, blank=True, editable=False)

@@ -8,6 +8,18 @@ from uuid import UUID
 from audit.tags import Tag
 
 
+class AuditMode(StrEnum):
+    """What is done on a host where the audit trail cannot be kept."""
+
+    #: Nothing new runs, and what runs is stopped.
+    STRICT = "strict"
+    #: Commands run all the same; what could not be written is counted.
+    BEST_EFFORT = "best_effort"
+
+
+AUDIT_MODES: Final = [(mode.value, mode.value) for mode in AuditMode]
+
+
 class Status(StrEnum):
     """Where a session is. Terminal states never change."""
 

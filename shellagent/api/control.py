@@ -1,6 +1,7 @@
 """Status, and starting and stopping a host's local agent."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -12,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from audit.standing import standing
 from audit.trail_health import trail_health
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, NotFoundError
@@ -49,6 +51,7 @@ def _host_json(host: Host, counts: HostCounts) -> Json:
         "last_seen_at": host.last_seen_at.isoformat() if host.last_seen_at else None,
         "offline_since": host.last_seen_at.isoformat() if host.last_seen_at and not is_online else None,
         "desired_state": host.desired_state,
+        "audit_mode": host.audit_mode,
         "version": host.version,
         "boot_id": host.boot_id,
         "clock_skew_ms": host.clock_skew_ms,
@@ -82,6 +85,7 @@ class StatusView(APIView):
         elif not person(request).has_perm("shellagent.view_host"):
             hosts = hosts.filter(agents__agent__owner=person(request)).distinct()
         sessions_expire()
+        health = trail_health(timezone.now())
         return Response(
             {
                 "hosts": hosts_json(hosts),
@@ -89,7 +93,8 @@ class StatusView(APIView):
                 # It has just answered the queries above; where it cannot, the answer is 503 `unavailable`.
                 "database": "ok",
                 "worker": tasks.worker_health(timezone.now()),
-                "audit": trail_health(timezone.now()).state,
+                "audit": "failed" if standing.failure else health.state,
+                "anchors": [] if isinstance(caller, AgentCaller) else [asdict(sink) for sink in health.sinks],
                 "kill_switch": stops_json(caller),
                 "time": timezone.now().isoformat(),
             }

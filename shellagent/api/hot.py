@@ -8,14 +8,17 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.exceptions import APIException, Throttled
 from rest_framework.settings import api_settings
 
+from audit.key_files import KeyFileError
+from audit.standing import is_failure
 from governance import keys
 from governance.authentication import agent_caller
 from governance.errors import NotFoundError
@@ -283,19 +286,32 @@ class _HostCall(_HotCall):
 class PollCall(_HostCall):
     """A host's poll, held while there is nothing to say."""
 
-    poll: HostPoll
+    poll: HostPoll | None = None
     may_be_held = True
 
     def begin(self, listen: Listen) -> Answer | None:
-        host = self.host()
-        self.poll = HostPoll(host, message_of(self.body, protocol.PollRequest))
-        self.until = self.poll.until
-        if self.poll.hold_seconds:
-            listen(wake.host_channel(host.pk))
-        return _said(self.poll.arrive())
+        poll = self._poll()
+        self.until = poll.until
+        if poll.hold_seconds:
+            listen(wake.host_channel(poll.host.pk))
+        return _said(poll.arrive())
 
     def look(self) -> Answer | None:
-        return _said(self.poll.look())
+        return _said(self._poll().look())
+
+    def failed(self, error: Exception) -> Answer:
+        # A host is told that the trail cannot be written, and what runs there is stopped.
+        if is_failure(error):
+            with suppress(*TOLD, DatabaseError, KeyFileError):
+                # Where no transaction could begin, nobody has looked yet who is calling.
+                if said := _said(self._poll().failed(error)):
+                    return said
+        return super().failed(error)
+
+    def _poll(self) -> HostPoll:
+        if self.poll is None:
+            self.poll = HostPoll(self.host(), message_of(self.body, protocol.PollRequest))
+        return self.poll
 
 
 class StartCall(_HostCall):

@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from shellagent import limits
 from shellagent.services.recording import STREAMS
-from shellagent.states import Status
+from shellagent.states import AuditMode, Status
 
 
 def check_env(value: dict[str, str]) -> None:
@@ -214,6 +214,7 @@ class HostSerializer(NamedSerializer):
         allow_null=True, help_text="When it was last heard of, where it is not now."
     )
     desired_state = serializers.ChoiceField(choices=["running", "stopped"])
+    audit_mode = serializers.ChoiceField(choices=[item.value for item in AuditMode])
     version = serializers.CharField(allow_blank=True)
     boot_id = serializers.CharField(allow_blank=True)
     clock_skew_ms = serializers.IntegerField(
@@ -261,6 +262,16 @@ class StopSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
 
 
+class AnchorSerializer(serializers.Serializer[Any]):
+    """A place that checkpoints are published at."""
+
+    name = serializers.CharField()
+    published_seconds = serializers.IntegerField(allow_null=True, help_text="How long ago it got something.")
+    behind = serializers.IntegerField(help_text="Checkpoints that it has not got yet.")
+    error = serializers.CharField(allow_blank=True)
+    failing_seconds = serializers.IntegerField(allow_null=True, help_text="For how long it fails.")
+
+
 class StatusSerializer(serializers.Serializer[Any]):
     """Whether commands can run."""
 
@@ -269,9 +280,11 @@ class StatusSerializer(serializers.Serializer[Any]):
     database = serializers.ChoiceField(choices=["ok"])
     worker = serializers.ChoiceField(choices=["ok", "late", "not scheduled"])
     audit = serializers.ChoiceField(
-        choices=["ok", "late", "unsound"],
-        help_text="`late`: events wait to be sealed, or cannot be. `unsound`: the trail is not what was written.",
+        choices=["ok", "late", "unsound", "failed"],
+        help_text="`late`: events wait to be sealed, or cannot be. `unsound`: the trail is not what was written. "
+        "`failed`: it cannot be kept, and nothing new runs.",
     )
+    anchors = AnchorSerializer(many=True, help_text="For people; empty for agents.")
     kill_switch = StopSerializer(many=True, help_text="Those that are on; empty where nothing is stopped.")
     time = serializers.DateTimeField()
 

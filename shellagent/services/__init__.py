@@ -18,8 +18,10 @@ from shellagent.services.hosts import (
     enrolment_issue,
     host_enrol,
     host_party,
+    host_set_audit_mode,
     host_set_desired,
     host_set_enabled,
+    hosts_in_best_effort,
 )
 from shellagent.services.polling import host_poll
 from shellagent.services.reading import Ask
@@ -49,8 +51,10 @@ __all__ = [
     "host_enrol",
     "host_party",
     "host_poll",
+    "host_set_audit_mode",
     "host_set_desired",
     "host_set_enabled",
+    "hosts_in_best_effort",
     "idempotency_keys_retire",
     "just_ended",
     "killswitch_off",

@@ -96,7 +96,8 @@ class Kept:
 
     session: ShellSession
     stored: Mapping[str, list[tuple[int, bytes]]]
-    receipt: Receipt
+    #: None where the trail could not be written, on a host in best effort.
+    receipt: Receipt | None
 
 
 def session_request(*, ask: Ask, asker: Asker, idempotency: Idempotency | None = None) -> tuple[ShellSession, bool]:
@@ -152,7 +153,7 @@ class _Prepared:
     payloads: tuple[Payload, ...]
     event: Event
 
-    def kept(self, receipt: Receipt) -> Kept:
+    def kept(self, receipt: Receipt | None) -> Kept:
         """Return it as it is once it is written."""
         return Kept(self.session, {str(item.kind): [(item.offset, item.data)] for item in self.payloads}, receipt)
 
@@ -221,7 +222,7 @@ class _Together:
         return self._circumstances[key]
 
 
-def _keep(prepared: Sequence[_Prepared]) -> list[Receipt]:
+def _keep(prepared: Sequence[_Prepared]) -> list[Receipt | None]:
     """Write decided requests in the caller's transaction, and wake the hosts that have something to do.
 
     Returns the receipts of their events.

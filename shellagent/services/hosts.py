@@ -16,6 +16,7 @@ from governance.policy.types import Maturity
 from shellagent import limits, wake
 from shellagent.models import AgentHost, EnrolmentCode, Host
 from shellagent.protocol import Desired, HostFacts
+from shellagent.states import AuditMode
 
 
 def host_party(host: Host) -> Party:
@@ -93,6 +94,23 @@ def host_set_enabled(*, host: Host, is_enabled: bool, actor: Party) -> Host:
     record(Event(Tag.HOST_CHANGED, actor, host_party(host), data={"is_enabled": is_enabled}))
     host.refresh_from_db()
     return host
+
+
+@transaction.atomic
+def host_set_audit_mode(*, host: Host, mode: AuditMode, actor: Party) -> Host:
+    """Say what happens on a host where the audit trail cannot be kept. Raises ConflictError where it is so already."""
+    if not Host.objects.filter(pk=host.pk).exclude(audit_mode=mode).update(audit_mode=mode):
+        raise ConflictError(f"{host.name} is in {mode.value.replace('_', ' ')} already.")
+    data = {"audit_mode": {"before": host.audit_mode, "after": str(mode)}}
+    record(Event(Tag.HOST_CHANGED, actor, host_party(host), data=data))
+    host.refresh_from_db()
+    return host
+
+
+def hosts_in_best_effort() -> dict[int, str]:
+    """Return the hosts on which commands run although the trail cannot be kept: names by id."""
+    found = Host.objects.filter(audit_mode=AuditMode.BEST_EFFORT.value).order_by("name")
+    return dict(found.values_list("pk", "name"))
 
 
 @transaction.atomic

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from audit.standing import standing
 from audit.tags import Tag
 from audit.trail import Event, record
 from governance.stops import stops_in_force
@@ -68,8 +69,7 @@ class HostPoll:
         return PollAnswer(
             v=protocol.VERSION,
             desired_state=self.host.desired_state,
-            # A claim writes its events in its own transaction: where the trail cannot be written, this call fails.
-            audit="ok",
+            audit="failed" if standing.stops(self.host.pk) else "ok",
             cancel=(),
             sessions=(),
             hold_seconds=self.hold_seconds,
@@ -77,14 +77,29 @@ class HostPoll:
             server_keys=public_keys(),
         )
 
+    def failed(self, error: Exception) -> PollAnswer | None:
+        """Return what to answer where an error shows that the trail cannot be written, or None where it does not."""
+        standing.failed(error)
+        return self.empty() if standing.stops(self.host.pk) else None
+
     def _answer(self, *, is_first_look: bool) -> PollAnswer | None:
         host, request = self.host, self.request
         cancel = _attend(host, request)
-        may_claim = request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
+        is_stopped = standing.stops(host.pk)
+        may_claim = (
+            not is_stopped and request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
+        )
         claim = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else Claim()
         look = looks_take(host) if host.has_looks else ()
         renew_key = host.wants_new_key and _told_to_renew(host)
-        has_news = bool(cancel or claim.assignments or look or renew_key or host.desired_state != self._known_state)
+        has_news = bool(
+            (is_stopped and request.running)
+            or cancel
+            or claim.assignments
+            or look
+            or renew_key
+            or host.desired_state != self._known_state
+        )
         if not has_news and wake.remaining_seconds(self.until) > 0:
             return None
         _seen(host)

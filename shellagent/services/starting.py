@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from audit.standing import standing
 from audit.trail import SYSTEM
 from governance.errors import InvalidError
 from governance.stops import stop_of
 from shellagent import limits, protocol, queries, wake
+from shellagent.errors import TrailFailedError
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
 from shellagent.services.deciding import Circumstances
@@ -19,7 +21,12 @@ from shellagent.states import Status
 
 
 def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
-    """Grant, or not, each start that a host asks for. The same start key is granted again; any other is not."""
+    """Grant, or not, each start that a host asks for. The same start key is granted again; any other is not.
+
+    Raises TrailFailedError where the trail cannot be kept: nothing new runs then.
+    """
+    if standing.stops(host.pk):
+        raise TrailFailedError
     now = timezone.now()
     answers: dict[str, StartGrant] = {}
     asked: list[str] = []
