@@ -4,14 +4,15 @@ The log is walked once (`verifying_log`), and what is around it looked at (`veri
 (what is there is not what was written), `incomplete` (it cannot be said) or a `warning`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
 
 from audit import triggers
+from audit.event_signatures import event_signature_read
 from audit.models import AuditCheckpoint, AuditEvent, AuditLeaf
 from audit.notes import NoteError, is_note_signed, note_digest, note_read, notes_in
 from audit.retiring import retired_size
@@ -84,6 +85,33 @@ def verify_entry(keys: PublicKeys, uid: UUID) -> Report:
         return report
     start = AuditCheckpoint.objects.filter(number=until.number - 1).first()
     return _from(keys, start, until=until.number, only=leaf, report=report)
+
+
+def verify_receipt(keys: PublicKeys, receipt: Mapping[str, Any]) -> Report:
+    """Verify what `execute` or `approve` gave as a receipt, and that its event is there and sealed."""
+    report = Report()
+    try:
+        uid, digest = UUID(str(receipt["uid"])), bytes.fromhex(str(receipt["hash"]))
+        signature = event_signature_read(str(receipt["signature"]))
+    except (LookupError, ValueError):
+        report.find(Severity.INCOMPLETE, "this is no receipt")
+        return report
+    if signature.key_id not in keys.keys:
+        report.find(Severity.INCOMPLETE, "the receipt is signed by a key that is not known")
+        return report
+    if not signature.is_of(digest, keys):
+        report.find(Severity.TAMPERED, "the signature of the receipt is wrong")
+        return report
+    known = AuditEvent.objects.filter(uid=uid).values_list("hash", flat=True).first()
+    if known == digest.hex():
+        return verify_entry(keys, uid)
+    if known is None and retired_size(keys)[0]:
+        what = "the event of the receipt is not here; look for it in the bundle of the range that was retired"
+        report.find(Severity.INCOMPLETE, what)
+    else:
+        is_gone = known is None
+        report.find(Severity.TAMPERED, f"the event of the receipt is {'gone' if is_gone else 'not what was written'}")
+    return report
 
 
 def _from(

@@ -125,10 +125,9 @@ def _actor(party: Mapping[str, str]) -> dict[str, Any]:
     name = party["label"] or party["type"]
     if party["type"] in ("system", "host"):
         return {"app_name": name, **({"app_uid": party["id"]} if party["id"] else {})}
-    # Types of users: 1 is a person, 4 a service account.
-    return {
-        "user": {"name": name, "uid": f"{party['type']}:{party['id']}", "type_id": 1 if party["type"] == "user" else 4}
-    }
+    # Types of users: 1 is a person, and 99 another one, which `type` names.
+    kind = {"type_id": 1} if party["type"] == "user" else {"type_id": 99, "type": party["type"].capitalize()}
+    return {"user": {"name": name, "uid": f"{party['type']}:{party['id']}", **kind}}
 
 
 def _host(body: Mapping[str, Any]) -> str:

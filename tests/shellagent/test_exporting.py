@@ -88,6 +88,7 @@ def test_ocsf_lines_are_process_activities(exporter: APIClient, ran: ShellSessio
     assert launched["process"] == {"uid": str(ran.pk), "cmd_line": "ls /tmp"}
     assert (ended["activity_name"], ended["status_id"], ended["exit_code"]) == ("Terminate", 1, 0)
     denied = next(line for line in lines if line["unmapped"]["tag"] == "session:denied")
+    assert denied["actor"]["user"]["type_id"] == 99
     assert (denied["action_id"], denied["metadata"]["profiles"]) == (2, ["security_control"])
 
 

@@ -34,6 +34,7 @@ class Command(AtomCommand):
         "  manage.py auditverify --last --json\n"
         "  manage.py auditverify --from 48000\n"
         "  manage.py auditverify --entry 019a3c1e-7a5b-7c3d-8e9f-0123456789ab\n"
+        "  manage.py auditverify --receipt answer.json\n"
         "  manage.py auditverify --anchor /mnt/worm/audit-anchors.txt\n"
         "  manage.py auditverify --bundle november.zip\n"
     )
@@ -43,6 +44,7 @@ class Command(AtomCommand):
         mode.add_argument("--from", type=int, metavar="N", dest="begin", help="begin at the checkpoint before leaf N")
         mode.add_argument("--last", action="store_true", help="only the newest checkpoint and what it added")
         mode.add_argument("--entry", metavar="UID", help="only one event, with the checkpoint that took it in")
+        mode.add_argument("--receipt", metavar="FILE", help="a receipt, or the answer that holds one, and its event")
         mode.add_argument("--bundle", metavar="FILE", help="a bundle of `auditexport`, with this server's keys")
         parser.add_argument("--anchor", metavar="FILE", help="compare with the checkpoints published in this file")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -76,6 +78,8 @@ class Command(AtomCommand):
             except ValueError as error:
                 raise UsageError("--entry is the uid of an event.") from error
             return verifying.verify_entry(keys, uid)
+        if options["receipt"] is not None:
+            return verifying.verify_receipt(keys, self._receipt(options["receipt"]))
         if options["last"]:
             return verifying.verify_last(keys)
         if options["begin"] is not None:
@@ -83,6 +87,16 @@ class Command(AtomCommand):
                 raise UsageError("--from is the number of a leaf, from 0.")
             return verifying.verify_from(keys, options["begin"], now=now, progress=self._progress)
         return verifying.verify(keys, now=now, progress=self._progress, processes=os.cpu_count() or 1)
+
+    def _receipt(self, name: str) -> dict[str, Any]:
+        try:
+            said = json.loads(Path(name).read_text(encoding="utf-8"))
+            receipt = said.get("receipt", said)
+        except OSError as error:
+            raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        except (ValueError, AttributeError) as error:
+            raise UsageError(f"{name} is no JSON of a receipt.") from error
+        return receipt if isinstance(receipt, dict) else {}
 
     def _bundle(self, keys: PublicKeys, options: dict[str, Any]) -> None:
         """Verify a bundle by the checks of the script that comes with it."""
