@@ -53,7 +53,8 @@ class Standing:
         self._since: float | None = None
         self._last = 0.0
         self._why = ""
-        #: Why what is written is not kept as it should be.
+        #: Since when what is written is not kept as it should be, and why.
+        self._unkept_since = 0.0
         self._unkept = ""
         #: The ids of hosts on which commands run although nothing is written of them.
         self.best_effort: Collection[int] = ()
@@ -69,6 +70,9 @@ class Standing:
     def looked(self, unkept: str) -> None:
         """Take in that a write succeeded, and why what is written is not kept as it should be, where that is so."""
         with self._lock:
+            # One look may be between a step of the clock and the next sealing.
+            if unkept and not self._unkept:
+                self._unkept_since = self._clock()
             self._unkept = unkept
             # A small write may find room where others just did not.
             if self._since is not None and self._clock() - self._last >= LASTS_SECONDS / 2:
@@ -83,7 +87,8 @@ class Standing:
     @property
     def failure(self) -> str:
         """Return why the trail cannot be kept, once that has lasted, else an empty text."""
-        return self.cannot_write or self._unkept
+        lasts = self._unkept and self._clock() - self._unkept_since >= LASTS_SECONDS
+        return self.cannot_write or (self._unkept if lasts else "")
 
     def stops(self, host_id: int) -> bool:
         """Return whether nothing may run on a host, because the trail cannot be kept."""
