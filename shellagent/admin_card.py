@@ -16,10 +16,9 @@ from django.views.decorators.http import require_safe
 
 from audit.models import AuditPayload
 from governance.admin_agents import MEANING, person
-from governance.codes import has_code
 from governance.policy.types import Maturity
 from shellagent.admin_access import session_seen
-from shellagent.admin_deciding import CANNED
+from shellagent.admin_deciding import deciding_context
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
 from shellagent.admin_session_page import CANCELLABLE, STATUS_WORDS
 from shellagent.likeness import LOOKED_AT, Earlier, nearest
@@ -27,14 +26,7 @@ from shellagent.models import Approval, ExecutionRecord, ShellSession
 from shellagent.pending import sessions_pending
 from shellagent.records import agent_record
 from shellagent.representation import host_is_online, joined
-from shellagent.services import (
-    approvals_given,
-    may_approve,
-    may_cancel,
-    output_of,
-    session_expire,
-    session_terms,
-)
+from shellagent.services import may_cancel, output_of, session_expire
 from shellagent.services.deciding import StoredRequest
 from shellagent.services.recording import STREAMS
 from shellagent.states import Status
@@ -102,23 +94,14 @@ def _version(session: ShellSession) -> str:
 def now_context(session: ShellSession, reader: User, request: StoredRequest | None) -> dict[str, Any]:
     """Return what changes on a card: where the session is, who may decide, and what it printed."""
     status = Status(session.status)
-    refusal = may_approve(session, reader) if status is Status.PENDING else ""
-    if status is Status.PENDING and request is None:
-        refusal = refusal or "The command was erased; it can no longer be approved."
-    terms = session_terms(session)
     return {
+        **deciding_context(session, reader, is_erased=request is None),
         "session": session,
-        "terms": terms,
-        "given": approvals_given(session.pk, session.digest) if status is Status.PENDING else 0,
-        "has_code": has_code(reader) if terms.needs_code else False,
         "status": status,
         "status_words": STATUS_WORDS[status],
-        "is_pending": status is Status.PENDING,
         "is_over": status.is_terminal,
         "version": _version(session),
         "now": int(timezone.now().timestamp() * 1000),
-        "refusal": refusal,
-        "canned": CANNED.items(),
         "approvals": list(Approval.objects.filter(session=session).order_by("decided_at")),
         "record": ExecutionRecord.objects.filter(session=session).order_by("is_late").first(),
         "streams": _streams(session) if session.started_at else [],

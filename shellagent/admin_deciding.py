@@ -6,17 +6,27 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
 from governance.admin_agents import person, told
+from governance.codes import has_code
 from governance.services import user_party
 from shellagent import limits
 from shellagent.admin_access import session_seen
 from shellagent.models import ShellSession
-from shellagent.services import may_cancel, session_approve, session_cancel, session_reject
+from shellagent.services import (
+    approvals_given,
+    may_approve,
+    may_cancel,
+    session_approve,
+    session_cancel,
+    session_reject,
+    session_terms,
+)
 from shellagent.states import Status
 
 #: What people say most often when they reject. Each tells the agent what to do next.
@@ -55,6 +65,23 @@ class CancelForm(forms.Form):
     """Why it is cancelled."""
 
     reason = forms.CharField(max_length=limits.REASON_MAX_CHARACTERS, required=False)
+
+
+def deciding_context(session: ShellSession, reader: User, *, is_erased: bool) -> dict[str, Any]:
+    """Return what the decision's own part of a page shows: whether this person may decide, and on which terms."""
+    is_pending = session.status == Status.PENDING
+    refusal = may_approve(session, reader) if is_pending else ""
+    if is_pending and is_erased:
+        refusal = refusal or "The command was erased; it can no longer be approved."
+    terms = session_terms(session)
+    return {
+        "is_pending": is_pending,
+        "refusal": refusal,
+        "canned": CANNED.items(),
+        "terms": terms,
+        "given": approvals_given(session.pk, session.digest) if is_pending else 0,
+        "has_code": terms.needs_code and has_code(reader),
+    }
 
 
 def form_problems(form: forms.Form) -> str:

@@ -8,11 +8,12 @@ from django.contrib.auth.models import User
 
 from audit.models import AuditEvent
 from governance.models import PolicyVersion
+from shellagent.admin_deciding import deciding_context
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
 from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
 from shellagent.models import Decision, ExecutionRecord, ShellSession
 from shellagent.representation import host_is_online, joined
-from shellagent.services import may_approve, may_cancel, output_of
+from shellagent.services import may_cancel, output_of
 from shellagent.states import TERMINAL, Status
 
 #: Where a session can still be cancelled, or its host be told to stop it.
@@ -65,24 +66,20 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
     status = Status(session.status)
     request = requests_of([session]).get(session.pk)
     records = list(ExecutionRecord.objects.filter(session=session).order_by("is_late"))
-    refusal = may_approve(session, reader) if status is Status.PENDING else ""
-    if status is Status.PENDING and request is None:
-        refusal = refusal or "The command was erased; it can no longer be approved."
     decisions = _decisions(session)
     timeline = list(AuditEvent.objects.filter(session_id=session.pk).order_by("session_seq", "id")[:LINES_MAX])
     return {
+        **deciding_context(session, reader, is_erased=request is None),
         "session": session,
         "status": status,
         "status_words": STATUS_WORDS[status],
         "is_over": status.is_terminal,
-        "is_pending": status is Status.PENDING,
         "request_stored": request,
         "steps": plan_steps(request.plan) if request else [],
         "env": sorted(request.env.items()) if request else [],
         "secrets": request.secrets if request else (),
         "scripts": shown_scripts(request, decisions[0].content if decisions else None),
         "decisions": decisions,
-        "refusal": refusal,
         "may_cancel": status in CANCELLABLE and not may_cancel(session, reader),
         "is_online": host_is_online(session.host),
         "approvals": list(session.approvals.order_by("decided_at")),

@@ -57,6 +57,8 @@ class SessionChangeList(UncountedChangeList):
         first = self.page_num <= 1
         found = list(waiting.select_related("agent", "host")[: QUEUE_LENGTH + 1]) if first else []
         self.cards = waiting_cards(found[:QUEUE_LENGTH], person(request))
+        #: By the server's clock, for the countdown.
+        self.now = int(timezone.now().timestamp() * 1000)
         self.has_more_waiting = len(found) > QUEUE_LENGTH
         self.queryset = self.queryset.exclude(status=Status.PENDING)
         super().get_results(request)

@@ -10,6 +10,7 @@ from governance.models import Agent
 from governance.policy.types import Maturity
 from governance.services import agent_create, agent_party, agent_set_maturity, key_issue, user_party
 from shellagent import protocol
+from shellagent.links import SessionConverter
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import HostFacts, OutputSegment, RunOutcome, StreamTotal
 from shellagent.services import (
@@ -19,6 +20,7 @@ from shellagent.services import (
     enrolment_issue,
     host_enrol,
     host_poll,
+    session_approve,
     session_reject,
     session_request,
     sessions_record,
@@ -65,6 +67,10 @@ class Showcase:
         self.ask(Maturity.STUDENT, "sudo reboot")
         rejected = self.ask(Maturity.INTERN, "rm -r /tmp/reports")
         session_reject(session=rejected, approver=self.admin, reason="Move them to /tmp/old instead.")
+        for command, code in (("rm -r /tmp/build/2025", 0), ("rm -rf /tmp/build/cache", 1)):
+            before = self.ask(Maturity.SUPERVISED, command)
+            session_approve(session=before, approver=self.admin)
+            self._run(before, code=code, stderr=b"rm: cannot remove: Permission denied\n" if code else b"")
         self.pending = self.ask(
             Maturity.SUPERVISED,
             "rm -r /tmp/build/old",
@@ -78,6 +84,10 @@ class Showcase:
             working_directory="/tmp/reports",  # noqa: S108 - in what is asked for, not here
             env={"LANG": "C.UTF-8"},
         )
+        for _ in range(2):
+            restart = self.ask(Maturity.INTERN, "docker restart web", reason="It answers with errors since noon.")
+        #: Where both are decided on together.
+        self.same = f"/queue/same/{restart.digest}"
         self.ask(Maturity.AUTONOMOUS, "du -sh /tmp/build")
 
     def heartbeat(self) -> None:
@@ -120,6 +130,11 @@ class Showcase:
             ),
         )
         sessions_record(host=host, request=protocol.RecordRequest(protocol.VERSION, INSTANCE, (result,)))
+
+
+def card_of(session: ShellSession) -> str:
+    """Return the path of a session's card."""
+    return f"/s/{SessionConverter().to_url(session.pk)}"
 
 
 def page_of(session_id: UUID) -> str:

@@ -1,5 +1,6 @@
 """A person logs in and decides; the real host then runs it, or does not."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -33,64 +34,73 @@ def log_in(visitor: Visitor, product: Product, path: str = "/admin/") -> None:
     visitor.log_in(product.admin["username"], product.admin["password"], path)
 
 
-def test_approves_on_the_first_page_and_it_runs(product: Product, admin: Visitor) -> None:
-    session = asked(product)
-    log_in(admin, product)
-    card = admin.page.locator(f"#session-{session['id']}")
-    expect(card).to_contain_text("ls /tmp")
-    expect(card).to_contain_text("Unverified, the agent")
-    card.get_by_role("button", name="Approve").click()
-    expect(admin.page.locator(".messagelist")).to_contain_text("Approved for demo-student")
-    expect(card).to_have_count(0)
-    product.until(session["id"], "succeeded")
-    page = admin.go(session["approve_url"])
-    expect(page.locator(".atom-hero .atom-badge").first).to_have_text("succeeded")
-    expect(page.locator(".atom-timeline")).to_contain_text("session:succeeded")
-    expect(page.get_by_role("heading", name="Approved")).to_be_visible()
-    assert admin.overflow() <= 0
-
-
-def test_follows_the_link_and_rejects_with_a_reason(product: Product, admin: Visitor) -> None:
+def test_decides_in_one_tap_after_the_login_and_sees_it_run(product: Product, admin: Visitor) -> None:
     session = asked(product)
     log_in(admin, product, session["approve_url"].removeprefix(product.url))
     page = admin.page
-    page.get_by_role("button", name="Reject").click()
-    assert product.session(session["id"], "student")["status"] == "pending", "a reason is required"
-    page.get_by_label("Reason to reject").fill("Look into /srv instead.")
-    page.get_by_role("button", name="Reject").click()
+    expect(page.locator(".atom-plan")).to_contain_text("ls /tmp")
+    expect(page.locator(".atom-claim")).to_contain_text("Unverified, the agent")
+    for button in (page.get_by_role("button", name="Approve"), page.locator("#reject > summary")):
+        box = button.bounding_box()
+        assert box is not None
+        assert min(box["height"], box["width"]) >= 44
+        height: int = page.evaluate("window.innerHeight")
+        assert box["y"] + box["height"] <= height, "at the bottom of the screen, not below it"
+    page.get_by_role("button", name="Approve").click()
+    expect(page.locator(".messagelist")).to_contain_text("Approved for demo-student")
+    # Nobody loads the page again: it follows by itself.
+    expect(page.locator("#card-state")).to_contain_text("succeeded")
+    expect(page.locator(".atom-exit")).to_have_text("0")
+    assert page.url == session["approve_url"]
+    assert admin.overflow() <= 0
+
+
+def test_rejects_in_two_taps_with_a_reason_for_the_agent(product: Product, admin: Visitor) -> None:
+    session = asked(product)
+    log_in(admin, product, session["approve_url"].removeprefix(product.url))
+    page = admin.page
+    page.locator("#reject > summary").click()
+    expect(page.get_by_role("button", name="Approve")).to_be_hidden()
+    page.get_by_role("button", name="Look first.").click()
     expect(page.locator(".messagelist")).to_contain_text("Rejected for demo-student")
     shown = product.session(session["id"], "student")
     assert (shown["status"], shown["next_action"]) == ("rejected", "revise")
-    assert shown["approval"]["reason"] == "Look into /srv instead."
+    assert shown["approval"]["reason"].startswith("Look first.")
 
 
-def test_rejects_in_the_row(product: Product, admin: Visitor) -> None:
-    session = asked(product)
-    log_in(admin, product, "/admin/shellagent/shellsession/")
-    card = admin.page.locator(f"#session-{session['id']}")
-    card.get_by_text("Reject…").click()
-    card.get_by_label("Why?").fill("not now")
-    card.get_by_role("button", name="Reject", exact=True).click()
-    expect(admin.page.locator(".messagelist")).to_contain_text("Rejected for demo-student")
-    assert product.session(session["id"], "student")["status"] == "rejected"
-
-
-def test_buttons_fit_a_thumb(product: Product, admin: Visitor) -> None:
-    session = asked(product)
-    log_in(admin, product)
-    card = admin.page.locator(f"#session-{session['id']}")
-    for button in (card.get_by_role("button", name="Approve"), card.get_by_text("Reject…")):
-        box = button.bounding_box()
-        assert box is not None
-        assert box["height"] >= 44
-        assert box["width"] >= 44
+def test_a_new_request_comes_to_the_queue_and_is_decided_by_the_keyboard(product: Product, admin: Visitor) -> None:
+    log_in(admin, product, "/queue")
+    page = admin.page
+    first = asked(product)
+    row = page.locator(f"#session-{first['id']}")
+    expect(row).to_be_visible(timeout=5_000)
+    expect(page).to_have_title(re.compile(r"^\(\d+\) Queue"))
+    icon = page.locator("link[rel=icon]")
+    expect(icon).to_have_attribute("href", re.compile("^data:image/svg"))
+    page.keyboard.press("?")
+    expect(page.locator("#queue-help")).to_be_visible()
+    page.keyboard.press("?")
+    page.keyboard.press("a")
+    assert product.session(first["id"], "student")["status"] == "pending", "nothing is chosen yet"
+    second = asked(product, "ls /var")
+    expect(page.locator(f"#session-{second['id']}")).to_be_visible(timeout=5_000)
+    page.keyboard.press("j")
+    expect(row).to_have_attribute("aria-current", "true")
+    page.keyboard.press("a")
+    expect(page.locator(".messagelist")).to_contain_text("Approved for demo-student")
+    page.keyboard.press("j")
+    page.keyboard.press("r")
+    page.wait_for_url("**/s/*?reject*")
+    page.get_by_label("Or in your own words").fill("not now")
+    page.get_by_role("button", name="Reject", exact=True).click()
+    expect(page.locator(".messagelist")).to_contain_text("Rejected for demo-student")
+    assert product.session(second["id"], "student")["approval"]["reason"] == "not now"
 
 
 def test_approves_without_javascript(product: Product, chromium: Browser) -> None:
     session = asked(product)
     visitor = Visitor(chromium.new_context(java_script_enabled=False), product.url)
-    log_in(visitor, product)
+    log_in(visitor, product, "/queue")
     visitor.page.locator(f"#session-{session['id']}").get_by_role("button", name="Approve").click()
     expect(visitor.page.locator(".messagelist")).to_contain_text("Approved for demo-student")
     product.until(session["id"], "succeeded")
-    visitor.context.close()

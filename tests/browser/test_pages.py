@@ -4,18 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from governance.policy.types import Maturity
 from shellagent.models import ShellSession
 from tests.browser.conftest import SIZES, Visitor
-from tests.browser.showcase import PASSWORD, Showcase, page_of
+from tests.browser.showcase import PASSWORD, Showcase, card_of, page_of
 from tests.e2e.product import Product
 
 pytestmark = pytest.mark.browser
 
 PAGES = (
     "/admin/",
+    "/queue",
+    "/queue?category=delete",
+    "/code",
+    "/admin/governance/approvalterms/",
+    "/admin/governance/approvalterms/1/change/",
     "/admin/shellagent/",
     "/admin/shellagent/shellsession/",
     "/admin/shellagent/shellsession/?status__exact=denied",
@@ -87,9 +93,9 @@ def desktop(web: Product, showcase: Showcase, chromium: Browser) -> Iterator[Vis
 
 
 def test_every_page_of_the_admin(visitor: Visitor, showcase: Showcase) -> None:
-    sessions = [page_of(session.pk) for session in ShellSession.objects.all()]
+    sessions = list(ShellSession.objects.all())
     too_wide = {}
-    for path in (*PAGES, *sessions):
+    for path in (*PAGES, showcase.same, *map(card_of, sessions), *(page_of(one.pk) for one in sessions)):
         page = visitor.page
         response = page.goto(visitor.url + path)
         assert response is not None
@@ -97,6 +103,22 @@ def test_every_page_of_the_admin(visitor: Visitor, showcase: Showcase) -> None:
         if visitor.overflow() > 0:
             too_wide[path] = visitor.overflow()
     assert not too_wide
+
+
+def test_axe_finds_nothing_serious(visitor: Visitor, showcase: Showcase) -> None:
+    waiting, ended = card_of(showcase.pending), card_of(showcase.failed)
+    paths = ("/admin/", "/queue", waiting, f"{waiting}?reject", ended, showcase.same, page_of(showcase.pending.pk))
+    found = {}
+    for scheme in ("light", "dark"):
+        visitor.page.emulate_media(color_scheme=scheme)
+        for path in paths:
+            page = visitor.go(path)
+            # The script is evaluated, which the content security policy lets a debugger do.
+            violations = Axe().run(page).response["violations"]
+            serious = [one for one in violations if one["impact"] in ("serious", "critical")]
+            if serious:
+                found[scheme, path] = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in serious]
+    assert not found
 
 
 def test_a_rule_is_shown_with_what_it_would_have_done(visitor: Visitor, showcase: Showcase) -> None:
@@ -126,7 +148,10 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
     agent = showcase.agents[Maturity.SUPERVISED].pk
     wanted = {
         "index": "/admin/",
-        "approval-queue": "/admin/shellagent/shellsession/",
+        "approval-queue": "/queue",
+        "card": card_of(showcase.pending),
+        "card-done": card_of(showcase.failed),
+        "same": showcase.same,
         "session": page_of(showcase.pending.pk),
         "result": page_of(showcase.succeeded.pk),
         "agent": f"/admin/governance/agent/{agent}/change/",
@@ -134,7 +159,7 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
         "matrix": "/admin/governance/matrixrow/",
     }
     if size == "phone":
-        wanted = {name: wanted[name] for name in ("index", "approval-queue", "session")}
+        wanted = {name: wanted[name] for name in ("index", "approval-queue", "card", "card-done", "session")}
     for name, path in wanted.items():
         page = visitor.go(path)
         if size == "desktop":
@@ -146,6 +171,11 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
     if size == "desktop":
         visitor.page.emulate_media(color_scheme="dark")
         visitor.go("/admin/").screenshot(path=shots / "index-dark.png", full_page=True)
+    else:
+        page = visitor.go(f"{card_of(showcase.pending)}?reject")
+        page.screenshot(path=shots / "card-reject-phone.png")
+        page.emulate_media(color_scheme="dark")
+        visitor.go(card_of(showcase.pending)).screenshot(path=shots / "card-phone-dark.png")
 
 
 def test_dark_mode_follows_the_reader(desktop: Visitor) -> None:
