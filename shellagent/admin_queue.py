@@ -92,9 +92,14 @@ def _given(sessions: Sequence[ShellSession]) -> dict[tuple[UUID, str], int]:
     return {(session_id, digest): count for session_id, digest, count in counted}
 
 
-def queue_context(request: HttpRequest, place: str, rows: int = PAGE_ROWS) -> dict[str, Any]:
-    """Return the template's values for the queue as it is asked for: filtered, and one page of it."""
-    pending = sessions_pending()
+def queue_context(
+    request: HttpRequest, place: str, rows: int = PAGE_ROWS, *, known: list[Pending] | None = None
+) -> dict[str, Any]:
+    """Return the template's values for the queue as it is asked for: filtered, and one page of it.
+
+    `known` is what waits, where it was just read.
+    """
+    pending = sessions_pending() if known is None else known
     wanted = {name: request.GET[name] for name in FILTERS if request.GET.get(name)} if place == "queue" else {}
     found = [one for one in pending if all(getattr(one, name) == value for name, value in wanted.items())]
     page = _page_number(request) if place == "queue" else 1
@@ -135,13 +140,14 @@ def queue_view(request: HttpRequest) -> HttpResponse:
 def queue_now_view(request: HttpRequest) -> HttpResponse:
     """Answer the queue as it is now, or 304 where it is as it was: then one query of an index is all it costs."""
     _check(request)
-    tag = _tag(request, sessions_pending())
+    pending = sessions_pending()
+    tag = _tag(request, pending)
     headers = {"ETag": tag, "X-Atom-Now": str(_milliseconds()), "Cache-Control": "no-cache"}
     if request.headers.get("If-None-Match") == tag:
         return HttpResponseNotModified(headers=headers)
     place = request.GET.get("from", "")
     place = place if place in _PLACES else "queue"
-    context = queue_context(request, place, INDEX_ROWS if place == "index" else PAGE_ROWS)
+    context = queue_context(request, place, INDEX_ROWS if place == "index" else PAGE_ROWS, known=pending)
     headers["ETag"] = context["tag"]
     return TemplateResponse(request, "atom/queue.html", context, headers=headers)
 
