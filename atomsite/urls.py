@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import URLPattern, URLResolver, path, re_path, register_converter
+from django.urls import URLPattern, URLResolver, path, register_converter
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from atomsite import client
@@ -39,7 +39,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("queue", admin.site.admin_view(queue_view), name="queue"),
     path("queue/now", admin.site.admin_view(queue_now_view), name="queue-now"),
-    re_path(r"^queue/same/(?P<digest>[0-9a-f]{64})$", admin.site.admin_view(queue_same_view), name="queue-same"),
+    path("queue/same/<slug:digest>", admin.site.admin_view(queue_same_view), name="queue-same"),
     path("code", admin.site.admin_view(code_view), name="code"),
     path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
     path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),
