@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from bench.services import Postgres
 from bench.workspace import PeerFailed, Workspace
+from faults import trail
 from faults.clients import Clients
 from faults.disk import Disk
 from faults.journals import Journals
@@ -32,6 +33,9 @@ SHORT_STEPS = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run on each database and return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["trail"]:
+        return trail.main(arguments[1:])
     options = parse(arguments)
     postgres = Postgres(options.postgres_url)
     outcomes = []

@@ -78,6 +78,13 @@ def unguarded() -> Iterator[None]:
                 cursor.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
 
 
+def emptied() -> None:
+    """Take everything out of the trail, so that the next log is numbered from 1 again."""
+    tables = [EVENTS, LEAVES, CHECKPOINTS, PAYLOADS, PENDING, "audit_auditanchor", "audit_auditverdict"]
+    counters = ["DELETE FROM sqlite_sequence"] if connection.vendor == "sqlite" else []
+    do([*(f"DELETE FROM {table}" for table in tables), *counters])
+
+
 def do(statements: list[str]) -> None:
     """Run SQL without the guards."""
     with unguarded(), connection.cursor() as cursor:
@@ -231,15 +238,15 @@ class Flips:
 
     @contextmanager
     def flip(self) -> Iterator[str]:
-        """Flip a bit of a byte for the length of the block. Yields where that is."""
+        """Flip a bit for the length of the block, in a transaction that is rolled back. Yields where it is."""
         place = table, key, column = self._chance.choice(list(self._known))
         number, value = self._chance.choice(self._known[place])
         changed, at = self._changed(value, is_uuid=column == "uid")
         statement = f"UPDATE {table} SET {column} = %s WHERE {key} = {number}"
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(statement, [changed])
             yield f"{table}.{column} of {number} at {at}"
-            cursor.execute(statement, [value])
+            transaction.set_rollback(True)
 
     def _changed(self, value: str | bytes, *, is_uuid: bool) -> tuple[str | bytes, int]:
         if isinstance(value, bytes):

@@ -16,6 +16,7 @@ EPILOG = """examples:
   python -m faults --database sqlite --sessions 500 --minutes 4
   python -m faults --seed 7 --json figures.json  draws the same faults in the same order as another run with 7
   python -m faults --short                       less than a minute on each database
+  python -m faults trail                         what the audit trail stands; has a --help of its own
 
 exit codes: 0 all held, 1 something did not (the ids are printed), 64 usage, 70 the run itself failed, 130 Ctrl-C
 """
