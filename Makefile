@@ -51,6 +51,7 @@ test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real b
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slow-sqlite $(if $(TEST_DATABASE_URL),slow-postgresql)
 	@echo "Faults, in the short form"
 	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
+	@$(PY) -m faults trail --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
 
 # They mostly wait for processes, so that both databases take little longer than one.
 slow-sqlite:
@@ -63,6 +64,7 @@ slow-postgresql:
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults
+	@$(PY) -m faults trail
 
 coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
 	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SHOW_COVERAGE) $(PYTEST_ARGS)

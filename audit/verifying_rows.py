@@ -164,7 +164,12 @@ def _is_at(place: _Place, kind: str, offset: int) -> bool:
 def _session_of(body: str) -> str | None:
     """Return a body's session without dashes; in a text that stands before it the quotes would be escaped."""
     _, _, rest = body.rpartition(',"session_id":')
-    return rest[1:37].replace("-", "") if rest.startswith('"') else None
+    session = rest[1:37].replace("-", "")
+    try:
+        return session if rest.startswith('"') and len(bytes.fromhex(session)) == 16 else None
+    except ValueError:
+        # Somebody wrote into the body, which its hash has told already.
+        return None
 
 
 def _commitments_in(body: str) -> Iterator[tuple[str, _Place]]:

@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from bench import account, claim, host, machine, output, policy, report
+from bench import account, claim, host, machine, output, policy, report, trail
 from bench.figures import Run
 from bench.gates import Verdict, gates
 from bench.options import Options, parse
@@ -27,6 +27,8 @@ DATABASES = ("sqlite", "postgres")
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return its exit status. The report is written only where nothing failed."""
     options = parse(arguments)
+    if options.only_trail:
+        return _only_trail(options)
     if options.install_peers:
         install_peers()
     postgres = Postgres(options.postgres_url)
@@ -47,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         run.host = host.measure(is_quick=options.is_quick)
         if options.with_claim:
             _claim(options, run, postgres)
+        if options.with_trail and not options.only:
+            _trail(options, run, postgres)
     except KeyboardInterrupt:
         say("stopped; everything that was started is gone")
         return 130
@@ -95,6 +99,31 @@ def _claim(options: Options, run: Run, postgres: Postgres) -> None:
                 run.claims[database] = claim.measure(workspace, database, postgres, options.claim_rows)
         except PeerFailed as failure:
             run.broken.append(f"claiming on {database}: {failure}")
+
+
+def _trail(options: Options, run: Run, postgres: Postgres) -> None:
+    for database in DATABASES:
+        if not options.wants(f"ours-{database}") or (database == "postgres" and postgres.missing()):
+            continue
+        try:
+            with Workspace() as workspace:
+                figure = trail.measure(workspace, database, postgres, options.trail_events, options.trail_seconds)
+                run.trail.append(figure)
+        except PeerFailed as failure:
+            run.broken.append(f"the trail on {database}: {failure}")
+
+
+def _only_trail(options: Options) -> int:
+    run = Run(datetime.now(UTC).isoformat(timespec="seconds"), {}, options.host_concurrency)
+    try:
+        _trail(options, run, Postgres(options.postgres_url))
+    except KeyboardInterrupt:
+        say("stopped; everything that was started is gone")
+        return 130
+    if options.json:
+        options.json.write_text(report.to_json(run))
+    say(report.trail_table(run))
+    return _judge(options, run)
 
 
 def _publish(options: Options, run: Run, page: str) -> None:

@@ -106,6 +106,27 @@ class HostFigure:
         return tuple(hosted - bare for bare, hosted in zip(self.bare_ms, self.hosted_ms, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class TrailFigure:
+    """The audit trail on one database. `verify_seconds` is all of `auditverify`, its start included."""
+
+    key: str
+    #: Events a second of eight writers, one a transaction, and the longest that one took.
+    append_rate: float
+    append_longest_ms: float
+    events: int
+    fill_seconds: float
+    verify_seconds: float
+    #: At its peak, of both its processes.
+    verify_mib: float
+    last_ms: float
+    #: The worker's look each minute, with 1,000 new events.
+    look_ms: float
+    entry_ms: float
+    #: Of a governed command's round trip, in percent, by block.
+    cost_percent: tuple[float, ...]
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -119,6 +140,7 @@ class Run:
     claims: dict[str, list[ClaimFigure]] = field(default_factory=dict)
     policy: list[PolicyFigure] = field(default_factory=list)
     output: list[OutputFigure] = field(default_factory=list)
+    trail: list[TrailFigure] = field(default_factory=list)
     host: HostFigure | None = None
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.

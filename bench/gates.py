@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.figures import Footprint, OutputFigure, Row, Run, ratios
+from bench.figures import Footprint, OutputFigure, Row, Run, TrailFigure, ratios
 
 DATABASES = (("sqlite", "SQLite", 1.75), ("postgres", "PostgreSQL", 2.5))
 DJANGOQ_FACTOR = 2.5
@@ -17,6 +17,11 @@ HOST_ADDS_MS = 3.0
 HOST_MIB = 60.0
 WEB_WORKER_MIB = 110.0
 IDLE_PERCENT = 0.5
+#: Events a second at least, by database.
+APPEND_RATES = {"sqlite": 300.0, "postgres": 1000.0}
+#: For a million events.
+VERIFY_SECONDS = 30.0
+VERIFY_MIB = 190.0  # 200 MB
 
 
 class Verdict(StrEnum):
@@ -66,9 +71,28 @@ def gates(run: Run) -> list[Gate]:
         found += _footprint(next((one for one in run.footprints if one.key == f"ours-{database}"), None), title)
         found += _claims(run, database, title)
     found.append(Gate("what the host adds to a command, in ms", HOST_ADDS_MS, run.host.added_ms() if run.host else ()))
+    found += [gate for one in run.trail for gate in _trail(one)]
     found += [gate for one in run.output for gate in _output(one)]
     found += [Gate(f"{one.name}, in µs", one.limit_us, (one.median_us,)) for one in run.policy if one.limit_us]
     return found
+
+
+def _trail(one: TrailFigure) -> list[Gate]:
+    title = "SQLite" if one.key == "sqlite" else "PostgreSQL"
+    rate = APPEND_RATES[one.key]
+    longest = (
+        [Gate(f"the longest append in ms, {title}", 1000, (one.append_longest_ms,))] if one.key == "sqlite" else []
+    )
+    return [
+        Gate(f"events a second of 8 writers, {title}", rate, (one.append_rate,), is_ceiling=False),
+        *longest,
+        Gate(f"seconds to verify {one.events:,} events, {title}", VERIFY_SECONDS, (one.verify_seconds,)),
+        Gate(f"MiB to verify them, {title}", VERIFY_MIB, (one.verify_mib,)),
+        Gate(f"ms to verify the newest checkpoint, {title}", 1000, (one.last_ms,)),
+        Gate(f"ms of a look with 1,000 new events, {title}", 1000, (one.look_ms,)),
+        Gate(f"ms to verify one entry, {title}", 50, (one.entry_ms,)),
+        Gate(f"the trail's percent of a command's round trip, {title}", 15, one.cost_percent),
+    ]
 
 
 def _output(figure: OutputFigure) -> list[Gate]:

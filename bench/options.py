@@ -11,6 +11,7 @@ DEFAULT_POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
 EPILOG = """examples:
   python -m bench                          the whole run, about ten minutes; writes docs/benchmarks.md
   python -m bench --rounds 5 --only ssh-master --only ours-sqlite --no-claim
+  python -m bench --trail                  only the audit trail: appending, verifying a million events, its cost
   python -m bench --quick                  a smoke run of about a minute: no gates, no report
   python -m bench --install-peers          first installs ssh and sudo with apt-get (as root, Debian and its kin)
 """
@@ -35,6 +36,10 @@ class Options:
     is_quick: bool
     install_peers: bool
     with_claim: bool
+    with_trail: bool
+    trail_events: int
+    trail_seconds: float
+    only_trail: bool
     report: Path | None
     json: Path | None
 
@@ -54,7 +59,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         parser.print_usage()
         raise SystemExit(64)
     quick: bool = found.quick
-    report = found.report or (None if quick or found.only else REPOSITORY / "docs" / "benchmarks.md")
+    report = found.report or (None if quick or found.only or found.trail else REPOSITORY / "docs" / "benchmarks.md")
     return Options(
         rounds=1 if quick else found.rounds,
         passes=1 if quick else 4,
@@ -71,6 +76,10 @@ def parse(arguments: list[str] | None = None) -> Options:
         is_quick=quick,
         install_peers=found.install_peers,
         with_claim=not found.no_claim,
+        with_trail=not found.no_trail,
+        trail_events=20_000 if quick else found.trail_events,
+        trail_seconds=2.0 if quick else 15.0,
+        only_trail=found.trail,
         report=report,
         json=found.json,
     )
@@ -93,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few iterations, no gates, no report: does it work at all")
     parser.add_argument("--no-gate", action="store_true", help="report only; exit 0 whatever the figures are")
     parser.add_argument("--no-claim", action="store_true", help="leave out claiming from 10,000 and 1,000,000 sessions")
+    parser.add_argument("--no-trail", action="store_true", help="leave out the audit trail's own figures")
+    parser.add_argument("--trail", action="store_true", help="only the audit trail's own figures, with their gates")
+    parser.add_argument(
+        "--trail-events", type=int, default=1_000_000, help="events that are verified (default %(default)s)"
+    )
     parser.add_argument(
         "--install-peers", action="store_true", help="install openssh-server and sudo with apt-get first"
     )

@@ -58,11 +58,12 @@ class Client:
 class Ours(Peer):
     """The product on SQLite or on PostgreSQL, with a home, a port and a database of its own."""
 
-    def __init__(self, database: str, postgres: Postgres, *, concurrency: int) -> None:
+    def __init__(self, database: str, postgres: Postgres, *, concurrency: int, has_trail: bool = True) -> None:
         self.database = database
         self.postgres = postgres
         self.concurrency = concurrency
-        self.key = f"ours-{database}"
+        self.has_trail = has_trail
+        self.key = f"ours-{database}" if has_trail else f"untrailed-{database}"
         self.label = f"ours on {'SQLite' if database == 'sqlite' else 'PostgreSQL'}"
         self.at_once = f"host's concurrency {concurrency}"
         self.warm_count = 200
@@ -89,13 +90,15 @@ class Ours(Peer):
             "LOG_LEVEL": "WARNING",
         }
         if self.database == "postgres":
-            env["DATABASE_URL"] = self.postgres.create(workspace, "ours")
+            env["DATABASE_URL"] = self.postgres.create(workspace, self.key.replace("-", "_"))
         run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
         run([sys.executable, MANAGE, "init"], env=env, cwd=REPOSITORY)
         credentials = json.loads((home / "credentials.json").read_text())
         self._port = port
         self._key = str(credentials["agents"]["autonomous"]["key"])
         self._client = Client(port, self._key)
+        if not self.has_trail:
+            env["DJANGO_SETTINGS_MODULE"] = "bench.projects.untrailed_settings"
         argv = [sys.executable, MANAGE, "up", "--no-tour", "--concurrency", str(self.concurrency)]
         self._up = workspace.spawn(argv, name=self.key, env=env, cwd=REPOSITORY)
         self._up.wait_for(self._answers, seconds=60)
@@ -103,6 +106,10 @@ class Ours(Peer):
 
     def one(self) -> float:
         return timed(lambda: _assert_ran(self._client.execute(WAIT_SECONDS)))
+
+    def rest(self) -> None:
+        """Close the kept connection, which the server would close while nothing is asked."""
+        self._client.close()
 
     def many(self, count: int) -> float:
         identifiers: list[str] = []

@@ -57,6 +57,16 @@ programs do.
 
 """
 
+TRAIL = """## The audit trail
+
+A writer commits one event a transaction while a sealer works: on SQLite threads of one process, as the web server's
+are, on PostgreSQL processes. The events that are verified are of sessions, five each with three payloads, written by
+the product itself; verifying is all of `manage.py auditverify`, memory is that of its processes together. A look is
+what the worker does each minute, with 1,000 new events. The share of a round trip is from the product with its trail
+and, in turn, one whose `record` does nothing, which only this benchmark can start.
+
+"""
+
 POLICY = """## Governance
 
 In one process and one thread, with the shipped tables, matrix and directories; twelve everyday commands take turns.
@@ -83,6 +93,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _not_won(run),
         _footprints(run),
         _claims(run),
+        trail_table(run),
         _policy(run),
         _host(run),
         _output(run),
@@ -233,6 +244,38 @@ def _output(run: Run) -> str:
     ]
     head = ("prints", "read plainly", "read, with SHA-256", "kept", "kept over plain", "over SHA-256", "MiB more")
     return OUTPUT.format(megabytes=run.output[0].megabytes) + _table(head, rows)
+
+
+def trail_table(run: Run) -> str:
+    """Return the figures of the audit trail, as a section."""
+    rows = [
+        (
+            one.key,
+            f"{one.append_rate:.0f}",
+            f"{one.append_longest_ms:.0f}",
+            f"{one.events:,}",
+            f"{one.verify_seconds:.1f}",
+            f"{one.verify_mib:.0f}",
+            f"{one.last_ms:.0f}",
+            f"{one.look_ms:.0f}",
+            f"{one.entry_ms:.1f}",
+            f"{_median(list(one.cost_percent)):.1f}",
+        )
+        for one in run.trail
+    ]
+    head = (
+        "database",
+        "events a second of 8 writers",
+        "longest, ms",
+        "events",
+        "verified in s",
+        "MiB",
+        "newest checkpoint, ms",
+        "a look, ms",
+        "one entry, ms",
+        "of a command's round trip, %",
+    )
+    return TRAIL + _table(head, rows) if rows else ""
 
 
 def _policy(run: Run) -> str:

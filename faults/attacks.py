@@ -143,6 +143,10 @@ ATTACKS: dict[str, Attack] = {
     "edit a body": _simple(
         f"UPDATE {EVENTS} SET body = replace(body, 'number', 'numbed') WHERE id = 6", told="hash is not"
     ),
+    "edit a session's id in a body": _simple(
+        f"UPDATE {EVENTS} SET body = replace(body, '{SESSION}', 'no{str(SESSION)[2:]}') WHERE id = 1",
+        told="hash is not",
+    ),
     "edit a column": _simple(f"UPDATE {EVENTS} SET tag = 'host:changed' WHERE id = 6", told="columns are not"),
     "edit a time": _simple(f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE id = 6", told="columns are not"),
     "edit a signature": _simple(

@@ -48,7 +48,7 @@ def writers(seconds: float, seed: int, **_asked: Any) -> Found:
         pack.add(writers=WRITERS, sealers=2)
         wrong = pack.end()
         acknowledged = pack.acknowledged()
-        found = {"seconds": seconds, "longest transaction in ms": round(pack.longest() * 1000)}
+        found: Found = {"seconds": seconds, "longest transaction in ms": round(pack.longest() * 1000)}
     found |= _settled(acknowledged)
     if found["leaves"] != found["acknowledged"]:
         wrong.append(f"{found['leaves']} leaves of {found['acknowledged']} commits")

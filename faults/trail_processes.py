@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from django.db import DatabaseError, connections, transaction
@@ -35,11 +36,8 @@ def write_always(acknowledged: Path, until: float) -> None:
             receipts = record(*(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM, data={"number": count}) for _ in range(2)))
             if count % ROLLED_BACK_EVERY == 0:
                 raise _UndoneError
-            transaction.on_commit(
-                lambda uids=[one.uid for one in receipts]: os.write(
-                    descriptor, "".join(f"{uid}\n" for uid in uids).encode()
-                )
-            )
+            lines = "".join(f"{one.uid}\n" for one in receipts)
+            transaction.on_commit(partial(os.write, descriptor, lines.encode()))
         longest = max(longest, time.monotonic() - began)
     acknowledged.with_suffix(".longest").write_text(str(longest))
 
@@ -68,7 +66,7 @@ class Pack:
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)  # noqa: S311 - to repeat it
         self._until = time.monotonic() + self.seconds
-        self._running: dict[int, tuple[str, Callable[[], None]]] = {}
+        self._running: dict[int, tuple[str, Callable[[], object]]] = {}
         self._number = 0
 
     def add(self, writers: int, sealers: int) -> None:
@@ -76,11 +74,11 @@ class Pack:
         for _ in range(writers):
             self._number += 1
             file = self.folder / f"writer-{self._number}"
-            self._start("writer", lambda file=file: write_always(file, self._until))
+            self._start("writer", partial(write_always, file, self._until))
         for _ in range(sealers):
-            self._start("sealer", lambda: seal_always(self._until))
+            self._start("sealer", partial(seal_always, self._until))
 
-    def _start(self, kind: str, work: Callable[[], None]) -> None:
+    def _start(self, kind: str, work: Callable[[], object]) -> None:
         connections.close_all()
         pid = os.fork()
         if pid == 0:
