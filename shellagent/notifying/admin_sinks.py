@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -23,7 +24,7 @@ from governance.admin_agents import person, told
 from governance.errors import ProblemError
 from governance.services import user_party
 from shellagent.notifying.kinds import CHOICES
-from shellagent.notifying.models import Preference, Sink
+from shellagent.notifying.models import Preference, Sink, all_kinds
 from shellagent.notifying.services import (
     Checked,
     address_checked,
@@ -41,6 +42,16 @@ else:
     _SinkForm = _PreferenceForm = forms.ModelForm
 
 
+def _offer_people(fields: dict[str, forms.Field], *names: str) -> None:
+    """Let a form's fields offer who is active, by name; no button beside them leads to the accounts."""
+    for name in names:
+        field: Any = fields.get(name)
+        if field is not None:
+            field.queryset = User.objects.filter(is_active=True).order_by("username")
+            for button in ("can_add_related", "can_change_related", "can_view_related", "can_delete_related"):
+                setattr(field.widget, button, False)
+
+
 class SinkForm(_SinkForm):
     """A sink. The address is asked for once, and again where it changes."""
 
@@ -56,6 +67,7 @@ class SinkForm(_SinkForm):
         label="Tells when",
         choices=[(kind.value, words) for kind, words in CHOICES.items()],
         widget=forms.CheckboxSelectMultiple,
+        initial=all_kinds,
     )
 
     class Meta:
@@ -66,8 +78,9 @@ class SinkForm(_SinkForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _offer_people(self.fields, "owner")
         if self.instance.pk and "new_address" in self.fields:
-            self.fields["new_address"].help_text = f"It has {self.instance.address_shown}. Empty: that stays."
+            self.fields["new_address"].help_text = f"{self.instance.address_shown} is kept where this stays empty."
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -92,7 +105,7 @@ class SinkAdmin(TypedAdmin[Sink]):
         ("What it says", {"fields": ["kinds", "detail"]}),
         ("How often, and to whom", {"fields": ["group_seconds", "most_per_hour", "owner"]}),
     ]
-    list_display = ["name", "state", "way", "shown", "owner", "tells", "last_sent_at"]
+    list_display = ["name", "state", "kind", "shown", "whose", "tells", "last"]
     list_filter = ["way", "is_enabled"]
     list_select_related = ["owner"]
     show_facets = admin.ShowFacets.NEVER
@@ -189,6 +202,21 @@ class SinkAdmin(TypedAdmin[Sink]):
             word, kind = "off", "disabled"
         return format_html('<span class="atom-badge atom-is-{}">{}</span>', kind, word)
 
+    @admin.display(description="way", ordering="way")
+    def kind(self, sink: Sink) -> str:
+        """Return its way in one word."""
+        return "service" if sink.way == Sink.Way.APPRISE else sink.way
+
+    @admin.display(description="owner")
+    def whose(self, sink: Sink) -> str:
+        """Return whose it is."""
+        return str(sink.owner) if sink.owner else "several"
+
+    @admin.display(description="last message")
+    def last(self, sink: Sink) -> str:
+        """Return when the last message arrived."""
+        return f"{timezone.localtime(sink.last_sent_at):%Y-%m-%d %H:%M}" if sink.last_sent_at else "none"
+
     @admin.display(description="address")
     def shown(self, sink: Sink) -> str:
         """Return its address without what is secret."""
@@ -208,6 +236,10 @@ class PreferenceForm(_PreferenceForm):
     class Meta:
         model = Preference
         fields = ["user", "time_zone", "quiet_from", "quiet_until", "escalate_after_minutes", "escalate_to"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _offer_people(self.fields, "user", "escalate_to")
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -264,11 +296,6 @@ class PreferenceAdmin(TypedAdmin[Preference]):
             (None, {"fields": [*whose, "time_zone", "quiet_from", "quiet_until"]}),
             ("Where nobody decides in time", {"fields": ["escalate_after_minutes", "escalate_to"]}),
         ]
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Offer who is active; a name is enough, and no button leads to the accounts."""
-        kwargs["queryset"] = User.objects.filter(is_active=True).order_by("username")
-        return db_field.formfield(**kwargs)
 
     def get_form(self, request: HttpRequest, obj: Preference | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)

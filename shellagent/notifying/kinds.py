@@ -68,6 +68,7 @@ _DECISIONS: Final = frozenset({Tag.SESSION_QUEUED, Tag.SESSION_REJECTED, Tag.SES
 _ALONE: Final[Mapping[Tag, Kind]] = {
     Tag.SESSION_PENDING: Kind.WAITING,
     Tag.SESSION_EXPIRED: Kind.EXPIRED,
+    Tag.TRAIL_UNSOUND: Kind.TRAIL_NOT_SOUND,
     Tag.KILL_SWITCH_ON: Kind.KILL_SWITCH,
     Tag.KILL_SWITCH_OFF: Kind.KILL_SWITCH,
     **dict.fromkeys(_ENDS, Kind.FINISHED),
