@@ -65,6 +65,7 @@ class Atom:
         reason: str | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Sequence[str] | None = None,
+        callback_url: str | None = None,
         wait_seconds: int = 0,
         idempotency_key: str | None = None,
     ) -> Session:
@@ -82,6 +83,7 @@ class Atom:
             "reason": reason,
             "env": dict(env) if env is not None else None,
             "secrets": list(secrets) if secrets is not None else None,
+            "callback_url": callback_url,
             "wait_seconds": wait_seconds or None,
         }
         answer = self._call(
