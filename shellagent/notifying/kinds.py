@@ -65,6 +65,8 @@ _ENDS: Final = frozenset(
     }
 )
 _DECISIONS: Final = frozenset({Tag.SESSION_QUEUED, Tag.SESSION_REJECTED, Tag.SESSION_DENIED})
+#: By the tag's name: told from the release on that has the tag.
+_NAMED: Final = {"promotion:proposed": Kind.PROMOTION}
 _ALONE: Final[Mapping[Tag, Kind]] = {
     Tag.SESSION_PENDING: Kind.WAITING,
     Tag.SESSION_EXPIRED: Kind.EXPIRED,
@@ -72,6 +74,7 @@ _ALONE: Final[Mapping[Tag, Kind]] = {
     Tag.KILL_SWITCH_ON: Kind.KILL_SWITCH,
     Tag.KILL_SWITCH_OFF: Kind.KILL_SWITCH,
     **dict.fromkeys(_ENDS, Kind.FINISHED),
+    **{tag: _NAMED[tag] for tag in Tag if tag in _NAMED},
 }
 _LEVELS: Final = ("STUDENT", "INTERN", "SUPERVISED", "AUTONOMOUS")
 #: The events that may lead to a notice.
