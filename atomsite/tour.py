@@ -37,7 +37,7 @@ STOPS: Final = (
     Stop("autonomous", "ls /tmp", "An AUTONOMOUS agent reads, and it runs", "Show me what is in /tmp"),
     Stop("supervised", "cat readme.txt", "A SUPERVISED agent reads in its own folder, and it runs", "Read the notes"),
     Stop("student", "ls /tmp", "A STUDENT asks the same as the first, and waits for a person", "Show me /tmp", 0),
-    Stop("autonomous", "sudo reboot", "Nobody becomes root, whatever the maturity", "Restart the machine"),
+    Stop("student", "sudo reboot", "Nobody becomes root, whatever the maturity", "Restart the machine"),
     Stop("intern", "unheard-of-program", "An INTERN asks for a program that no rule knows", "Try something new"),
 )
 

@@ -12,10 +12,10 @@ from atomsite.health import healthz
 from atomsite.problems import problem_index
 from audit.api import EventListView, VerifyView
 from governance.admin_codes import code_view
-from governance.api import AgentListView, AgentView
+from governance.api import AgentListView
 from shellagent.admin_card import card_now_view, card_view
 from shellagent.admin_queue import queue_now_view, queue_same_view, queue_view
-from shellagent.api import control, execute, export, host, sessions, stopping
+from shellagent.api import agents, control, execute, export, host, sessions, stopping
 from shellagent.links import SessionConverter
 
 register_converter(SessionConverter, "session")
@@ -62,7 +62,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/local-agent/sessions/<uuid:session_id>/cancel", sessions.CancelView.as_view(), name="session-cancel"),
     path("api/local-agent/killswitch", stopping.KillSwitchView.as_view(), name="kill-switch"),
     path("api/agents", AgentListView.as_view(), name="agents"),
-    path("api/agents/<int:agent_id>", AgentView.as_view(), name="agent"),
+    path("api/agents/<int:agent_id>", agents.AgentView.as_view(), name="agent"),
     path("api/agents/<int:agent_id>/governance", execute.DryRunView.as_view(), name="governance"),
     path("api/local-agent/rotate-key", control.RotateKeyView.as_view(), name="host-rotate-key"),
     path("api/host/key", host.KeyView.as_view(), name="host-key"),

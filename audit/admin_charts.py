@@ -1,8 +1,9 @@
 """How sessions ended, day by day, as bars: an image of shapes that the server draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from audit.models import AuditDay
@@ -13,6 +14,7 @@ DAYS: Final = 30
 WIDTH: Final = 900
 HEIGHT: Final = 100
 _STEP: Final = WIDTH // DAYS
+NOTHING_MORE: Final[Mapping[date, str]] = MappingProxyType({})
 #: What the parts of a bar stand for, from the bottom up, and the tags of each.
 GROUPS: Final = {
     "ran": ("ended well", (Tag.SESSION_SUCCEEDED,)),
@@ -71,18 +73,32 @@ def days_chart(today: date) -> Chart | None:
         counts.setdefault(day, {})[tag] = count
     if not counts:
         return None
-    days = [first + timedelta(days=number) for number in range(DAYS)]
     sums = {
-        day: {group: sum(counts.get(day, {}).get(tag, 0) for tag in tags) for group, (_name, tags) in GROUPS.items()}
-        for day in days
+        day: {group: sum(found.get(tag, 0) for tag in tags) for group, (_name, tags) in GROUPS.items()}
+        for day, found in counts.items()
     }
-    most = max(sum(found.values()) for found in sums.values())
-    bars = [
-        Bar(day, number * _STEP + 2, _parts(sums[day], most), _words(day, sums[day], sum(counts.get(day, {}).values())))
-        for number, day in enumerate(days)
-    ]
+    events = {day: f"; {sum(found.values())} events" for day, found in counts.items()}
     total = sum(sum(found.values()) for found in counts.values())
-    return Chart(bars, most, total, [(group, name) for group, (name, _tags) in GROUPS.items()])
+    return bars_chart(today, sums, {group: name for group, (name, _tags) in GROUPS.items()}, events, total=total)
+
+
+def bars_chart(
+    today: date,
+    sums: Mapping[date, Mapping[str, int]],
+    legend: Mapping[str, str],
+    more: Mapping[date, str] = NOTHING_MORE,
+    *,
+    total: int,
+) -> Chart:
+    """Return a chart of the days up to today. `sums` has a day's numbers by group, `more` the end of its words."""
+    days = [today - timedelta(days=number) for number in reversed(range(DAYS))]
+    numbers = {day: {group: sums.get(day, {}).get(group, 0) for group in legend} for day in days}
+    most = max(sum(found.values()) for found in numbers.values())
+    bars = [
+        Bar(day, place * _STEP + 2, _parts(numbers[day], most), _words(day, numbers[day], legend, more.get(day, "")))
+        for place, day in enumerate(days)
+    ]
+    return Chart(bars, most, total, list(legend.items()))
 
 
 def _parts(numbers: dict[str, int], most: int) -> list[Part]:
@@ -96,6 +112,6 @@ def _parts(numbers: dict[str, int], most: int) -> list[Part]:
     return parts
 
 
-def _words(day: date, numbers: dict[str, int], events: int) -> str:
-    told = ", ".join(f"{numbers[group]} {name}" for group, (name, _tags) in GROUPS.items())
-    return f"{day}: {told}; {events} events"
+def _words(day: date, numbers: Mapping[str, int], legend: Mapping[str, str], more: str) -> str:
+    told = ", ".join(f"{numbers[group]} {name}" for group, name in legend.items())
+    return f"{day}: {told}{more}"

@@ -80,6 +80,16 @@ class KeyForm(forms.Form):
     )
 
 
+#: What the apps above add to an agent's page: each returns values for its template.
+_parts: list[Callable[[HttpRequest, Agent], dict[str, Any]]] = []
+
+
+def page_part(part: Callable[[HttpRequest, Agent], dict[str, Any]]) -> None:
+    """Have an agent's page know these values too."""
+    if part not in _parts:
+        _parts.append(part)
+
+
 def person(request: HttpRequest) -> User:
     """Return who is logged in. Raises PermissionDenied where nobody is."""
     if not isinstance(request.user, User):
@@ -179,6 +189,7 @@ class AgentAdmin(ShowOnlyAdmin[Agent]):
             "key_form": KeyForm(),
             "may_change": user.has_perm("governance.change_agent"),
             "may_change_maturity": self.has_change_maturity_permission(request),
+            **{name: value for part in _parts for name, value in part(request, agent).items()},
             **extra,
         }
         response = TemplateResponse(request, "admin/governance/agent/page.html", context)

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from audit.pagination import CheckedCursorPagination
 from governance.authentication import AgentCaller
-from governance.errors import ForbiddenError, NotFoundError
+from governance.errors import ForbiddenError
 from governance.models import Agent
 
 
@@ -54,16 +54,3 @@ class AgentListView(GenericAPIView[Agent]):
     def get(self, request: Request) -> Response:
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
-
-
-class AgentView(GenericAPIView[Agent]):
-    """One agent and its maturity."""
-
-    serializer_class = AgentSerializer
-
-    @extend_schema(operation_id="agent", responses={200: AgentSerializer})
-    def get(self, request: Request, agent_id: int) -> Response:
-        agent = visible_agents(request).filter(pk=agent_id).first()
-        if agent is None:
-            raise NotFoundError("There is no such agent that you may see.")
-        return Response(self.get_serializer(agent).data)

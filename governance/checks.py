@@ -1,16 +1,19 @@
 """System check of the rules in force: the tables load, and more maturity never gets less."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name for it
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 
-from governance.models import PolicyRule, PolicyVersion
+from governance.models import PolicyRule, PolicyVersion, PromotionRow
 from governance.policies import stored_policy
 from governance.policy.decide import Policy, policy_problems
 from governance.policy.proving import example_problems
 from governance.policy.types import Outcome
+from governance.trust import promotion_problems
+
+_PROMOTIONS: Final = PromotionRow._meta.db_table
 
 
 @register(Tags.database)
@@ -28,12 +31,15 @@ def policy_is_sound(databases: Sequence[str] | None = None, **_kwargs: Any) -> l
             return []
         policy = stored_policy()
         rows = list(PolicyRule.objects.all())
+        criteria = [row.criterion for row in PromotionRow.objects.all()] if _PROMOTIONS in tables else []
     except DatabaseError as error:
         return [Error(f"The rules could not be read: {error}", id="governance.E002")]
     found: list[CheckMessage] = [
         Error(problem, hint="Mend the file it names, or edit the matrix in the admin.", id="governance.E001")
         for problem in policy_problems(policy)
     ]
+    hint = "Edit the promotion rules in the admin."
+    found += [Error(problem, hint=hint, id="governance.E004") for problem in promotion_problems(criteria)]
     return found + [message for row in rows if (message := _rule_message(row, policy)) is not None]
 
 

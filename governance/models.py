@@ -11,7 +11,15 @@ from django.db import models
 
 from governance.policy.rules import EVERYBODY, OperatorRule, Pattern, Scope
 from governance.policy.types import Access, Category, Maturity, Outcome
-from governance.trust_models import AgentDay, AgentDaysCounted, KillSwitch, PromotionRow, Violation
+from governance.trust_models import (
+    AgentDay,
+    AgentDaysCounted,
+    DemotionRow,
+    KillSwitch,
+    PromotionProposal,
+    PromotionRow,
+    Violation,
+)
 
 __all__ = [
     "MATURITY_CHOICES",
@@ -19,12 +27,14 @@ __all__ = [
     "AgentDay",
     "AgentDaysCounted",
     "AgentKey",
+    "DemotionRow",
     "DirectoryRow",
     "KillSwitch",
     "MatrixRow",
     "PolicyGeneration",
     "PolicyRule",
     "PolicyVersion",
+    "PromotionProposal",
     "PromotionRow",
     "Violation",
 ]

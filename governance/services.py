@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -12,11 +13,22 @@ from audit.tags import Tag
 from audit.trail import Event, Party, record
 from governance import keys
 from governance.errors import ConflictError, InvalidError
-from governance.models import Agent, AgentKey, ApprovalTerms, DirectoryRow, MatrixRow, PolicyRule
+from governance.models import (
+    Agent,
+    AgentKey,
+    ApprovalTerms,
+    DemotionRow,
+    DirectoryRow,
+    MatrixRow,
+    PolicyRule,
+    PromotionProposal,
+    PromotionRow,
+)
 from governance.policies import policy_changed
 from governance.policy.types import Maturity
 
-RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule | ApprovalTerms
+NO_CAUSE: Final[Mapping[str, object]] = MappingProxyType({})
+RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule | ApprovalTerms | PromotionRow | DemotionRow
 
 
 def agent_party(agent: Agent) -> Party:
@@ -40,8 +52,13 @@ def agent_create(*, name: str, owner: User, actor: Party, maturity: Maturity = M
 
 
 @transaction.atomic
-def agent_set_maturity(*, agent: Agent, maturity: Maturity, reason: str, actor: Party) -> Agent:
-    """Change what the agent may do. Raises InvalidError without a reason, ConflictError where it has that level."""
+def agent_set_maturity(
+    *, agent: Agent, maturity: Maturity, reason: str, actor: Party, because: Mapping[str, object] = NO_CAUSE
+) -> Agent:
+    """Change what the agent may do; `because` is told with the event. A promotion that waits is withdrawn.
+
+    Raises InvalidError without a reason, ConflictError where it has that level.
+    """
     reason = _reason(reason)
     # A demotion comes with a session, whose insert has taken the weaker lock that two may hold at once.
     locked = Agent.objects.select_for_update(no_key=True).get(pk=agent.pk)
@@ -55,8 +72,12 @@ def agent_set_maturity(*, agent: Agent, maturity: Maturity, reason: str, actor: 
             actor,
             agent_party(locked),
             outcome=maturity,
-            data={"before": before, "after": maturity, "reason": reason},
+            data={"before": before, "after": maturity, "reason": reason, **because},
         )
+    )
+    waiting = PromotionProposal.objects.filter(agent=locked, status=PromotionProposal.Status.PENDING)
+    waiting.update(
+        status=PromotionProposal.Status.WITHDRAWN, decided_at=timezone.now(), reason=f"It is {maturity} now: {reason}"
     )
     return locked
 

@@ -45,6 +45,11 @@ WINDOW: Final = 1000
 
 def trust_score(endings: Sequence[Ending], violations: int) -> float:
     """Return the score of counted sessions, newest first: 0 to 1, and 0 where there is none."""
+    return trust_quality(endings) * VIOLATION_LEAVES ** max(0, violations)
+
+
+def trust_quality(endings: Sequence[Ending]) -> float:
+    """Return the weighted mean of how sessions ended, newest first: 0 to 1."""
     if not endings:
         return 0.0
     weight, whole, earned = 1.0, 0.0, 0.0
@@ -52,7 +57,7 @@ def trust_score(endings: Sequence[Ending], violations: int) -> float:
         whole += weight
         earned += weight * WORTH[ending]
         weight *= FADES
-    return min(1.0, earned / whole) * VIOLATION_LEAVES ** max(0, violations)
+    return min(1.0, earned / whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Earned:
     counted: int = 0
     interventions: int = 0
     violations: int = 0
+    quality: float = 0.0
     score: float = 0.0
 
     @property
@@ -125,6 +131,7 @@ def earned_of(sessions: Sequence[tuple[str, Ending]], violations: int) -> Earned
         counted=len(endings),
         interventions=endings.count(Ending.INTERVENED),
         violations=violations,
+        quality=trust_quality(endings),
         score=trust_score(endings, violations),
     )
 

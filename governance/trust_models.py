@@ -90,7 +90,7 @@ class Violation(models.Model):
         PROTECTED_HOST = "protected-host", "a protected host"
         ENVIRONMENT = "environment", "a variable that changes what programs do"
 
-    agent = models.ForeignKey("governance.Agent", on_delete=models.CASCADE, related_name="violations", db_index=False)
+    agent = models.ForeignKey("governance.Agent", on_delete=models.PROTECT, related_name="violations", db_index=False)
     #: Its session; without a foreign key, because sessions are of the app above.
     session_id = models.UUIDField(unique=True)
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -135,3 +135,65 @@ class PromotionRow(models.Model):
     def criterion(self) -> Criterion:
         """Return the row as a value."""
         return Criterion(Maturity(self.maturity), self.decided, self.most_intervention, int(self.least_score * 100))
+
+
+class DemotionRow(models.Model):
+    """What takes an agent one maturity down at once, by itself. What no row lists is held against its score alone."""
+
+    class Kind(models.TextChoices):
+        BLOCKED_COMMAND = Violation.Kind.BLOCKED_COMMAND.value, "asks for a blocked command"
+        PROTECTED_PATH = Violation.Kind.PROTECTED_PATH.value, "asks for a protected path"
+        PROTECTED_HOST = Violation.Kind.PROTECTED_HOST.value, "asks to reach a protected host"
+        ENVIRONMENT = Violation.Kind.ENVIRONMENT.value, "sets a variable that changes what programs do"
+        REJECTIONS = "rejections-in-a-row", "is rejected by people, in a row"
+        HOST_REFUSALS = "host-refusals", "asks for what is above a host's ceiling"
+
+    kind = models.CharField("what it does", max_length=20, unique=True, choices=Kind.choices)
+    times = models.PositiveSmallIntegerField(
+        default=1, help_text="After so many times since the agent has its maturity; rejections in a row."
+    )
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "demotion rule"
+        constraints = [models.CheckConstraint(condition=models.Q(times__gte=1), name="demotion_times_positive")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}, {self.times} times" if self.times > 1 else self.get_kind_display()
+
+
+class PromotionProposal(models.Model):
+    """The nightly review found that an agent earned the next maturity. A person grants or declines it."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        GRANTED = "granted"
+        DECLINED = "declined"
+        #: Its maturity changed otherwise, or its record is not what it was.
+        WITHDRAWN = "withdrawn"
+
+    agent = models.ForeignKey("governance.Agent", on_delete=models.PROTECT, related_name="proposals")
+    agent_label = models.CharField(max_length=60)
+    before = models.CharField(max_length=12)
+    after = models.CharField(max_length=12)
+    #: The figures that it was proposed by.
+    figures = models.JSONField()
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    proposed_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    decided_label = models.CharField(max_length=200, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-id"]
+        verbose_name = "proposed promotion"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["agent"], condition=models.Q(status="pending"), name="promotion_one_pending"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agent_label} to {self.after}"

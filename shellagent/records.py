@@ -13,13 +13,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
-from governance.models import Agent, AgentDay, AgentDaysCounted, PromotionRow, Violation
+from governance.models import Agent, AgentDay, AgentDaysCounted, PromotionProposal, PromotionRow, Violation
 from governance.policy.types import Maturity
 from governance.trust import VIOLATION_DAYS, WINDOW, Criterion, Earned, Ending, Gap, earned_of
 from shellagent.models import ShellSession
+from shellagent.protocol import Reason
 from shellagent.states import ACTIVE, Status
 
 #: A session's id is made this long before its transaction ends, at most.
@@ -35,6 +36,9 @@ _ENDINGS: Final = {
     Status.REFUSED: Ending.REFUSED,
     Status.REJECTED: Ending.INTERVENED,
 }
+
+#: Why a host refuses what its agent could have known. The others are the product's own mishaps.
+_ITS_OWN_FAULT: Final = frozenset((Reason.HOST_CEILING.value, Reason.SCRIPT_CHANGED.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class AgentRecord:
 def agent_record(agent: Agent) -> AgentRecord:
     """Return an agent's record as it is now. Reads a bounded number of rows."""
     now = timezone.now()
-    maturity, since = Maturity(agent.maturity), agent.maturity_since or agent.created_at
+    maturity, since = Maturity(agent.maturity), _since(agent)
     violations = Violation.objects.filter(agent=agent)
     newest = violations.filter(happened_at__gt=now - timedelta(days=VIOLATION_DAYS))
     sessions = _window(agent, since)
@@ -176,6 +180,13 @@ def _oldest_open() -> Iterable[datetime]:
         yield from oldest[:1]
 
 
+def _since(agent: Agent) -> datetime:
+    """Return since when the agent earns: it has its maturity, or a person declined to raise it."""
+    declined = agent.proposals.filter(status=PromotionProposal.Status.DECLINED).order_by("-decided_at")
+    said = declined.values_list("decided_at", flat=True).first()
+    return max(filter(None, (agent.maturity_since, agent.created_at, said)))
+
+
 def _counts_of(agent: Agent) -> Counts:
     days = AgentDay.objects.filter(agent=agent).aggregate(**{name: Sum(name) for name in COUNTED})
     total = Counter({name: number or 0 for name, number in days.items()})
@@ -227,15 +238,21 @@ def _became(status: str, approval_required: bool, warrant: str, intervention: st
     return names
 
 
+def sessions_since(agent_id: int, since: datetime) -> QuerySet[ShellSession]:
+    """Return an agent's sessions that began since then, the newest first, at most `WINDOW`."""
+    return ShellSession.objects.filter(agent_id=agent_id, id__gte=_id_at(since)).order_by("-id")[:WINDOW]
+
+
 def _window(agent: Agent, since: datetime) -> list[tuple[str, str, Ending]]:
     """Return (digest, category, ending) of the agent's decided sessions since then, newest first."""
-    sessions = ShellSession.objects.filter(agent=agent, id__gte=_id_at(since)).order_by("-id")
-    columns = ("digest", "category", "status", "intervention", "requester_user_id")
-    rows: Iterable[tuple[Any, ...]] = sessions.values_list(*columns)[:WINDOW]
+    columns = ("digest", "category", "status", "intervention", "requester_user_id", "termination_reason")
+    rows: Iterable[tuple[Any, ...]] = sessions_since(agent.pk, since).values_list(*columns)
     found: list[tuple[str, str, Ending]] = []
-    for digest, category, status, intervention, person in rows:
+    for digest, category, status, intervention, person, reason in rows:
         is_stopped = bool(intervention) and status not in ACTIVE
         ending = Ending.INTERVENED if is_stopped else _ENDINGS.get(Status(status))
+        if ending is Ending.REFUSED and reason not in _ITS_OWN_FAULT:
+            continue
         if ending is not None and person is None:
             found.append((digest, category, ending))
     return found

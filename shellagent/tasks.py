@@ -14,8 +14,16 @@ from audit.verdicts import verdict_update
 from shellagent.notifying.outbox import DELIVER
 from shellagent.notifying.retiring import messages_retire
 from shellagent.records import agent_days_count
-from shellagent.services import idempotency_keys_retire, leases_tidy, payloads_retire, sessions_expire, stops_enforce
+from shellagent.services import (
+    idempotency_keys_retire,
+    leases_tidy,
+    payloads_retire,
+    promotions_review,
+    sessions_expire,
+    stops_enforce,
+)
 
+_A_DAY = 24 * 60
 _WORKER_LATE = timedelta(minutes=3)
 
 #: The only functions that are ever scheduled, and every how many minutes.
@@ -26,6 +34,7 @@ SCHEDULED = {
     "shellagent.tasks.count": 5,
     "shellagent.tasks.deliver": 1,
     "shellagent.tasks.verify": 1,
+    "shellagent.tasks.review": _A_DAY,
 }
 
 
@@ -79,14 +88,25 @@ def deliver() -> int:
     return attempts
 
 
+def review() -> dict[str, int]:
+    """Propose the promotions that agents earned, once a night. Returns how many were proposed and withdrawn."""
+    agent_days_count(timezone.now())
+    return promotions_review()
+
+
 def schedules_install() -> None:
     """Make the schedules what SCHEDULED says: missing ones made, changed ones mended, others removed."""
     Schedule.objects.exclude(func__in=SCHEDULED).delete()
     for function, minutes in SCHEDULED.items():
-        Schedule.objects.update_or_create(
-            func=function,
-            defaults={"name": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1},
-        )
+        how = {"name": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
+        first = how | ({"next_run": _next_night(timezone.now())} if minutes == _A_DAY else {})
+        Schedule.objects.update_or_create(func=function, defaults=how, create_defaults=first)
+
+
+def _next_night(now: datetime) -> datetime:
+    """Return the next time that it is three at night, by the server's time zone."""
+    tonight = timezone.localtime(now).replace(hour=3, minute=0, second=0, microsecond=0)
+    return tonight if tonight > now else tonight + timedelta(days=1)
 
 
 def worker_health(now: datetime) -> str:

@@ -24,6 +24,7 @@ from shellagent.services.hosts import (
     hosts_in_best_effort,
 )
 from shellagent.services.polling import host_poll
+from shellagent.services.promoting import promotion_decline, promotion_grant, promotions_review
 from shellagent.services.reading import Ask
 from shellagent.services.recording import Ended, just_ended, output_append, output_of, sessions_record
 from shellagent.services.starting import sessions_start
@@ -66,6 +67,9 @@ __all__ = [
     "output_append",
     "output_of",
     "payloads_retire",
+    "promotion_decline",
+    "promotion_grant",
+    "promotions_review",
     "session_approve",
     "session_cancel",
     "session_expire",

@@ -23,6 +23,7 @@ from shellagent import limits, models, wake
 from shellagent.errors import StateError
 from shellagent.models import AgentHost, Approval, ShellSession
 from shellagent.services.deciding import Circumstances, decision_again, decision_digest, stored_of
+from shellagent.services.demoting import rejection_judge
 from shellagent.services.granting import warrant_of
 from shellagent.services.moving import session_about, session_note, session_party, sessions_move
 from shellagent.services.tidying import session_expire
@@ -129,6 +130,7 @@ def session_reject(
             ),
             session,
         )
+        rejection_judge(locked)
     return _reread(session)
 
 

@@ -42,6 +42,7 @@ from shellagent.services.deciding import (
     decision_row,
     engine_error_record,
 )
+from shellagent.services.demoting import violations_keep
 from shellagent.services.granting import warrant_of
 from shellagent.services.judging import Judged, request_judge, request_read_once
 from shellagent.services.looking import looks_wish
@@ -240,6 +241,8 @@ def _keep(prepared: Sequence[_Prepared]) -> list[Receipt | None]:
         receipts = record(*(item.event for item in prepared))
     if called_back := [item.session for item in prepared if item.judged.request.callback_url]:
         callbacks_hold(called_back, now)
+    decided = [(item.session, item.judged.decision) for item in prepared]
+    violations_keep(pair for pair in decided if pair[1].outcome is Outcome.DENY)
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
     pending = (item for item in prepared if item.session.status == Status.PENDING)

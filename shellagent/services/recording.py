@@ -17,6 +17,7 @@ from governance.errors import ConflictError, InvalidError, NotFoundError
 from shellagent import limits, protocol, queries, wake
 from shellagent.models import ExecutionRecord, Host, ShellSession
 from shellagent.protocol import ExecutionReport, OutputSegment, RecordAnswer, RecordRequest, RunOutcome
+from shellagent.services.demoting import refusal_judge
 from shellagent.services.hosts import host_party
 from shellagent.services.moving import Move, session_note, sessions_move_locked
 from shellagent.states import Status
@@ -129,6 +130,9 @@ class _Batch:
             insert(self.rows)
             store(self.payloads, self.now)
         self._note_ended()
+        for move in self.moves:
+            if move.to is Status.REFUSED:
+                refusal_judge(move.session)
         for session_id, tag, data in self.notes:
             session_note(session_id, tag, actor=host_party(self.host), data=data)
         if any(move.to is Status.QUEUED for move in self.moves):

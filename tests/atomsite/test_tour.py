@@ -66,7 +66,7 @@ def test_each_stop_is_asked_with_its_agents_key(server: Server) -> None:
         ("ata_autonomous", "ls /tmp"),
         ("ata_supervised", "cat readme.txt"),
         ("ata_student", "ls /tmp"),
-        ("ata_autonomous", "sudo reboot"),
+        ("ata_student", "sudo reboot"),
         ("ata_intern", "unheard-of-program"),
     ]
     assert server.seen[2][1]["wait_seconds"] == 0, "nobody waits for a person here"

@@ -40,7 +40,7 @@ GENERATED = frozenset(
         "benchmarks.md",
         *(
             f"images/{shot}.png"
-            for shot in ("index", "approval-queue", "session", "agent", "host", "matrix", "story", "trail")
+            for shot in ("index", "record", "approval-queue", "session", "agent", "host", "matrix", "story", "trail")
         ),
     )
 )

@@ -103,7 +103,7 @@ def test_asked_then_rejected(product: Product) -> None:
 
 
 def test_denied_and_refused_never_reach_the_host(product: Product) -> None:
-    denied = product.execute("autonomous", "sudo reboot")
+    denied = product.execute("student", "sudo reboot")
     assert denied.status_code == 403, denied.text
     assert denied.headers["Content-Type"].startswith("application/problem+json")
     assert denied.json()["next_action"] == "stop"

@@ -50,7 +50,7 @@ def test_the_record_is_what_became_of_its_sessions(
     scene: Scene, approver: User, requester: User, is_counted: bool
 ) -> None:
     for number, status in enumerate([Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT, Status.REFUSED]):
-        ended(scene, status, number)
+        ended(scene, status, number, termination_reason="host_ceiling" if status == Status.REFUSED else "")
     scene.session(DENIED)
     session_reject(session=scene.session(ASKED), approver=approver, reason="No.")
     session_approve(session=scene.session(ASKED), approver=approver)
