@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Value = TypeVar("Value")
+#: As many rows go into one statement on PostgreSQL at most.
+MOST_ROWS: Final = 32
 
 
 def database_now() -> BaseDatabaseWrapper:
@@ -69,6 +71,26 @@ def run_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
         return int(raw_cursor.rowcount)
 
 
+def insert_many(into: str, rows: Sequence[Sequence[Any]], ending: str = "") -> None:
+    """Insert rows: `into` and `ending` are what stands before and after VALUES. Raises as `fetch` does."""
+    database = database_now()
+    width = len(rows[0])
+    if database.vendor != "postgresql" or _is_heard(database):
+        # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
+        run_many(f"{into} VALUES ({', '.join(['%s'] * width)}){ending}", rows)
+        return
+    raw = _raw(database)
+    with database.wrap_database_errors:
+        cursor = _numbered_cursor()(raw)
+        begin = 0
+        while begin < len(rows):
+            # Lengths that are powers of two, so that few statements differ and each is soon a prepared one.
+            size = min(MOST_ROWS, 1 << ((len(rows) - begin).bit_length() - 1))
+            values = [value for row in rows[begin : begin + size] for value in row]
+            cursor.execute(_with_places(into, width, size, ending), values)
+            begin += size
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Let the writes of this block travel together where the database is a server: one round trip for them all.
@@ -82,6 +104,20 @@ def together() -> Iterator[None]:
     raw = _raw(database)
     with database.wrap_database_errors, raw.pipeline():
         yield
+
+
+@cache
+def _numbered_cursor() -> Any:
+    """Return psycopg's cursor that takes a statement as it is, with `$1` for the first value."""
+    from psycopg import RawCursor  # noqa: PLC0415 - on PostgreSQL only
+
+    return RawCursor
+
+
+@cache
+def _with_places(into: str, width: int, size: int, ending: str) -> str:
+    rows = (", ".join(f"${row * width + column + 1}" for column in range(width)) for row in range(size))
+    return f"{into} VALUES {', '.join(f'({row})' for row in rows)}{ending}"
 
 
 def _is_heard(database: BaseDatabaseWrapper) -> bool:

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit import driver
 
 Value = TypeVar("Value")
-_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+_PLAIN: frozenset[type] = frozenset({str, int, bool, bytes, type(None)})
 _Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
 
 
@@ -47,11 +47,16 @@ def insert_values(
     if not rows:
         return
     vendor = driver.database_now().vendor
-    sql, fields = _insertion(model, names, vendor, ignore_known)
+    into, fields = _insertion(model, names, vendor)
     prepare = preparer(vendor)
-    values = [[prepare(field, value) for field, value in zip(fields, row, strict=True)] for row in rows]
-    # One statement for any number of rows: every length of its own would be another one that SQLite keeps prepared.
-    driver.run_many(sql, values)
+    values = [
+        [
+            value if type(value) in as_they_are else prepare(field, value)
+            for (field, as_they_are), value in zip(fields, row, strict=True)
+        ]
+        for row in rows
+    ]
+    driver.insert_many(into, values, " ON CONFLICT DO NOTHING" if ignore_known else "")
 
 
 @cache
@@ -61,16 +66,17 @@ def _own_names(model: type[models.Model]) -> tuple[str, ...]:
 
 @cache
 def _insertion(
-    model: type[models.Model], names: tuple[str, ...], vendor: str, ignore_known: bool
-) -> tuple[str, list["models.Field[Any, Any]"]]:
+    model: type[models.Model], names: tuple[str, ...], vendor: str
+) -> tuple[str, list[tuple["models.Field[Any, Any]", frozenset[type]]]]:
+    """Return what stands before VALUES, and each column's field with the types that it takes as they are."""
     del vendor  # part of the cache's key: quoting is the database's
     by_name = {field.attname: field for field in model._meta.concrete_fields}
     fields = [by_name[name] for name in names]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    known = " ON CONFLICT DO NOTHING" if ignore_known else ""
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places}){known}", fields  # noqa: S608
+    nothing: frozenset[type] = frozenset()
+    kept = [(field, nothing if isinstance(field, models.JSONField) else _PLAIN) for field in fields]
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns})", kept
 
 
 def preparer(vendor: str) -> Callable[["models.Field[Any, Any]", object], Any]:

@@ -13,6 +13,7 @@ INSERT = (
     'INSERT INTO audit_auditpayload (session_id, kind, "offset", salt, data, created_at) '
     "VALUES (%s, %s, %s, %s, %s, '2026-01-01')"
 )
+INTO = 'INSERT INTO audit_auditpayload (session_id, kind, "offset", salt, data, created_at)'
 ROWS = [("0" * 31 + str(number), "stdout", number, b"salt", b"100 %") for number in range(3)]
 
 
@@ -24,6 +25,18 @@ def test_rows_are_written_and_read_as_through_djangos_cursor() -> None:
     with CaptureQueriesContext(connection) as heard:
         assert driver.fetch(sql, ("stdout",)) == plain == [("stdout", 0), ("stdout", 1), ("stdout", 2)]
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("count", [1, 7, 45])
+def test_any_number_of_rows_is_inserted_in_few_statements(count: int) -> None:
+    rows = [(f"{number:032x}", "stdout", number, b"100 %", b"$1 %s", "2026-01-01") for number in range(count)]
+    driver.insert_many(INTO, rows)
+    # What is there already is passed over, in whichever statement it comes.
+    driver.insert_many(INTO, [*rows[-1:], *rows], " ON CONFLICT DO NOTHING")
+    found = driver.fetch('SELECT "offset", data FROM audit_auditpayload ORDER BY "offset"', ())
+    assert [(offset, bytes(data)) for offset, data in found] == [(number, b"$1 %s") for number in range(count)]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        driver.insert_many(INTO, rows)
 
 
 def test_errors_are_djangos_and_a_broken_transaction_takes_no_more() -> None:
