@@ -1,6 +1,7 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, cast
 from uuid import UUID
 
@@ -119,13 +120,15 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
                 raise ValueError(f"no arrow leads from {source} to {to}")
         return _update(ids, states, {"status": to.value, **columns})
 
-    def move_locked(self, rows: Sequence[tuple[UUID, int, Mapping[str, Any]]], to: Status, source: Status) -> None:
+    def move_locked(self, rows: Sequence[tuple[UUID, int, Mapping[str, Any]]], way: Sequence[Status]) -> None:
         """Move sessions that were read under a lock, given as (id, event_seq, columns), all with the same columns.
 
+        `way` begins with the status that they are in; each further one is an arrow with an event of its own.
         Raises ValueError for an arrow that TRANSITIONS does not have, RuntimeError where one is not as it was read.
         """
-        if (source, to) not in TRANSITIONS:
-            raise ValueError(f"no arrow leads from {source} to {to}")
+        for source, to in pairwise(way):
+            if (source, to) not in TRANSITIONS:
+                raise ValueError(f"no arrow leads from {source} to {to}")
         meta = ShellSession._meta
         fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in rows[0][2]]
         key = meta.pk
@@ -133,16 +136,16 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         prepare = preparer(driver.database_now().vendor)
         values = [
             (
-                to.value,
+                way[-1].value,
                 *(prepare(field, value) for field, value in zip(fields, columns.values(), strict=True)),
                 prepare(key, session_id),
                 seq,
-                source.value,
+                way[0].value,
             )
             for session_id, seq, columns in rows
         ]
         sql = (
-            f"UPDATE {meta.db_table} SET event_seq = event_seq + 1, status = %s{assignments} "  # noqa: S608
+            f"UPDATE {meta.db_table} SET event_seq = event_seq + {len(way) - 1}, status = %s{assignments} "  # noqa: S608
             "WHERE id = %s AND event_seq = %s AND status = %s"
         )
         if driver.run_many(sql, values) != len(rows):

@@ -84,12 +84,9 @@ def _claim(host: Host, request: PollRequest) -> Claim:
         }
         claimed = [session for session, _assignment in ready]
         moves, actor = [Move(session, Status.CLAIMED, data, columns) for session in claimed], host_party(host)
-        events = moves_make(moves, actor=actor)
-        grants: tuple[StartGrant, ...] = ()
-        if request.start_key:
-            events += moves_make([start_move(session, request.start_key, now) for session in claimed], actor=actor)
-            grants = tuple(map(start_grant, claimed))
-        tell(events)
+        then = [[start_move(session, request.start_key, now) for session in claimed]] if request.start_key else []
+        tell(moves_make(moves, *then, actor=actor))
+        grants = tuple(map(start_grant, claimed)) if request.start_key else ()
     return Claim(tuple(assignment for _session, assignment in ready), grants)
 
 

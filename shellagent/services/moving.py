@@ -69,23 +69,28 @@ def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
     tell(moves_make(moves, actor=actor))
 
 
-def moves_make(moves: Sequence[Move], *, actor: Party) -> list[Event]:
+def moves_make(moves: Sequence[Move], *then: Sequence[Move], actor: Party) -> list[Event]:
     """Make these moves, and return the events that `tell` has to write before the transaction ends.
 
+    `then` are the next moves of the same sessions, in the same order: one UPDATE makes them all, each has its event.
     Raises RuntimeError as `sessions_move_locked` does.
     """
-    alike: dict[tuple[Status, Status, tuple[str, ...]], list[Move]] = {}
-    for move in moves:
-        alike.setdefault((Status(move.session.status), move.to, tuple(move.columns)), []).append(move)
-    for (source, to, _names), group in alike.items():
-        rows = [(move.session.pk, move.session.event_seq, move.columns) for move in group]
-        ShellSession.objects.move_locked(rows, to, source)
-    events = [_event(move.numbered, move.to.tag, actor, str(move.to), move.data) for move in moves]
-    for move in moves:
-        move.session.status = move.to
-        move.session.event_seq += 1
-        for name, value in move.columns.items():
-            setattr(move.session, name, value)
+    alike: dict[tuple[tuple[Status, ...], tuple[str, ...]], list[tuple[UUID, int, Data]]] = {}
+    for ways in zip(moves, *then, strict=True):
+        session = ways[0].session
+        columns = {name: value for move in ways for name, value in move.columns.items()}
+        way = (Status(session.status), *(move.to for move in ways))
+        alike.setdefault((way, tuple(columns)), []).append((session.pk, session.event_seq, columns))
+    for (way, _names), rows in alike.items():
+        ShellSession.objects.move_locked(rows, way)
+    events = []
+    for step in (moves, *then):
+        for move in step:
+            events.append(_event(move.numbered, move.to.tag, actor, str(move.to), move.data))
+            move.session.status = move.to
+            move.session.event_seq += 1
+            for name, value in move.columns.items():
+                setattr(move.session, name, value)
     return events
 
 
