@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,16 +93,20 @@ def _on_a_thread(do: Callable[[], T]) -> T:
     """Call something on a thread of its own, which ends with what it has given up."""
     results: list[T] = []
     errors: list[BaseException] = []
+    is_over = threading.Lock()
 
     def work() -> None:
         try:
             results.append(do())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
             errors.append(error)
+        finally:
+            is_over.release()
 
-    thread = threading.Thread(target=work, name="spawn")
-    thread.start()
-    thread.join()
+    is_over.acquire()
+    # The bare thread: `threading` waits for its begin as well as for its end, and each wait is two changes of threads.
+    start_new_thread(work, ())
+    is_over.acquire()
     if errors:
         raise errors[0]
     return results[0]
