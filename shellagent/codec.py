@@ -29,9 +29,17 @@ def encode(message: Any) -> Any:
         return message
     if kind is tuple or kind is list:
         return [encode(item) for item in message]
-    if _is_record(kind):
-        return {name: encode(getattr(message, name)) for name, _annotation, _is_required in _fields(kind)}
-    return message
+    names = _names(kind)
+    if names is None:
+        return message
+    values = [(name, getattr(message, name)) for name in names]
+    return {name: value if type(value) in _PLAIN else encode(value) for name, value in values}
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a message's type, None for a value that is none."""
+    return tuple(name for name, _annotation, _is_required in _fields(kind)) if _is_record(kind) else None
 
 
 def decode(cls: type[T], data: object) -> T:
