@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Self
+from typing import IO, Final, Self
 
 import psutil
 
@@ -27,6 +27,11 @@ class PeerFailed(Exception):  # noqa: N818 - it is an outcome of a row, not a fa
     """A peer that is there does not do its work; the message says what was seen."""
 
 
+#: Not below /tmp, which agents may read: a home in there is kept from their commands by opening all that is beside it,
+#: one by one, and again whenever another process of the machine makes or removes a file there.
+_PLACE: Final = "/var/tmp" if os.path.isdir("/var/tmp") else None  # noqa: S108 - a folder of its own is made in it
+
+
 class Workspace(contextlib.ExitStack):
     """A folder, processes and clean-up. Used as a context; Ctrl-C and TERM unwind it like any other end."""
 
@@ -37,7 +42,7 @@ class Workspace(contextlib.ExitStack):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.path = Path(tempfile.mkdtemp(prefix=self._prefix))
+        self.path = Path(tempfile.mkdtemp(prefix=self._prefix, dir=_PLACE))
         # The temporary account must be able to pass through; what is secret lies deeper, in folders of its own.
         self.path.chmod(0o711)
         self.callback(self._remove)
