@@ -68,7 +68,7 @@ def disk(room: str, **_asked: Any) -> Found:
         try:
             with transaction.atomic():
                 receipts = record(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM, data={"padding": "x" * 2000}))
-            acknowledged.update(receipt.uid for receipt in receipts)
+            acknowledged.update(receipt.uid for receipt in receipts if receipt)
         except DatabaseError:
             connection.close()
             return False

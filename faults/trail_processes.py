@@ -36,7 +36,7 @@ def write_always(acknowledged: Path, until: float) -> None:
             receipts = record(*(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM, data={"number": count}) for _ in range(2)))
             if count % ROLLED_BACK_EVERY == 0:
                 raise _UndoneError
-            lines = "".join(f"{one.uid}\n" for one in receipts)
+            lines = "".join(f"{one.uid}\n" for one in receipts if one)
             transaction.on_commit(partial(os.write, descriptor, lines.encode()))
         longest = max(longest, time.monotonic() - began)
     acknowledged.with_suffix(".longest").write_text(str(longest))
