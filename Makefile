@@ -102,7 +102,7 @@ endef
 $(VENV)/.run-stamp: requirements.txt $(VENV)/.made
 	$(call install,requirements.txt)
 
-$(VENV)/.dev-stamp: requirements-dev.txt requirements.txt $(VENV)/.made
+$(VENV)/.dev-stamp: requirements-dev.txt requirements-mcp.txt requirements.txt $(VENV)/.made
 	$(call install,requirements-dev.txt)
 
 $(VENV)/.bench-stamp: requirements-bench.txt requirements.txt $(VENV)/.made

@@ -16,6 +16,10 @@ def main() -> int:
         from shellagent.host.localagent import main as localagent  # noqa: PLC0415
 
         return localagent(arguments[1:])
+    if arguments[:1] == ["mcp"]:
+        from shellagent.mcp_server.command import main as mcp  # noqa: PLC0415
+
+        return mcp(arguments[1:])
     if arguments[:1] in (["up"], ["qcluster"]):
         from atomsite.leash import hide_memory  # noqa: PLC0415
 

@@ -27,6 +27,7 @@ from shellagent import client, protocol
 from shellagent.client import cli
 from shellagent.client.arguments import Parser
 from shellagent.host import localagent, runlocalagent
+from shellagent.mcp_server import command as mcp
 from shellagent.states import BEGINNINGS, TRANSITIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,7 @@ def test_the_options_described_are_those_there_are() -> None:
     helps = {
         "runlocalagent": runlocalagent.parser().format_help(),
         "localagent": localagent.parser().format_help(),
+        "mcp": mcp.parser().format_help(),
         "atom": cli.parser().format_help(),
         **{f"atom {name}": parser.format_help() for name, parser in subparsers(cli.parser()).items()},
         "atom policy check": subparsers(subparsers(cli.parser())["policy"])["check"].format_help(),
