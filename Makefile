@@ -105,7 +105,7 @@ $(VENV)/.run-stamp: requirements.txt $(VENV)/.made
 $(VENV)/.dev-stamp: requirements-dev.txt requirements-mcp.txt requirements.txt $(VENV)/.made
 	$(call install,requirements-dev.txt)
 
-$(VENV)/.bench-stamp: requirements-bench.txt requirements.txt $(VENV)/.made
+$(VENV)/.bench-stamp: requirements-bench.txt requirements-mcp.txt requirements.txt $(VENV)/.made
 	$(call install,requirements-bench.txt)
 
 $(VENV)/.made:

@@ -86,8 +86,10 @@ def _measure(workspace: Workspace, options: Options, run: Run, peers: list[Peer]
         if isinstance(peer, Ours) and run.row(peer.key):
             try:
                 run.footprints.append(peer.footprint(options.idle_seconds))
+                if peer.database == DATABASES[0]:
+                    run.doors.append(peer.doors(is_quick=options.is_quick))
             except PeerFailed as failure:
-                run.broken.append(f"footprint of {peer.label}: {failure}")
+                run.broken.append(f"footprint or doors of {peer.label}: {failure}")
 
 
 def _claim(options: Options, run: Run, postgres: Postgres) -> None:

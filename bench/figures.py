@@ -127,6 +127,19 @@ class TrailFigure:
     cost_percent: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DoorFigure:
+    """Seconds of `true` over the API on a kept connection, of `atom run -- true`, and to `initialize`.
+
+    Each call of `atom` has one over the API.
+    """
+
+    database: str
+    api: tuple[float, ...]
+    atom: tuple[float, ...]
+    initialize: tuple[float, ...]
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -141,6 +154,7 @@ class Run:
     policy: list[PolicyFigure] = field(default_factory=list)
     output: list[OutputFigure] = field(default_factory=list)
     trail: list[TrailFigure] = field(default_factory=list)
+    doors: list[DoorFigure] = field(default_factory=list)
     host: HostFigure | None = None
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.

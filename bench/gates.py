@@ -11,6 +11,8 @@ DJANGOQ_FACTOR = 2.5
 CELERY_FACTOR = 0.7
 CLAIM_FACTOR = 2.0
 OUTPUT_FACTOR = 0.5
+ATOM_MS = 120.0
+INITIALIZE_SECONDS = 1.0
 #: More than reading takes, at the peak: flat, whatever is printed.
 OUTPUT_MIB = 4.0
 HOST_ADDS_MS = 3.0
@@ -73,6 +75,12 @@ def gates(run: Run) -> list[Gate]:
     found.append(Gate("what the host adds to a command, in ms", HOST_ADDS_MS, run.host.added_ms() if run.host else ()))
     found += [gate for one in run.trail for gate in _trail(one)]
     found += [gate for one in run.output for gate in _output(one)]
+    for door in run.doors:
+        more = tuple((mine - api) * 1000 for mine, api in zip(door.atom, door.api, strict=True))
+        found.append(
+            Gate(f"`atom run -- true` over the API's own round trip, in ms, on {door.database}", ATOM_MS, more)
+        )
+        found.append(Gate("`manage.py mcp` answers `initialize`, in s", INITIALIZE_SECONDS, door.initialize))
     found += [Gate(f"{one.name}, in µs", one.limit_us, (one.median_us,)) for one in run.policy if one.limit_us]
     return found
 

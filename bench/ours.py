@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import psutil
 
-from bench.figures import Footprint
+from bench import doors
+from bench.figures import DoorFigure, Footprint
 from bench.options import REPOSITORY
 from bench.peers import AT_ONCE, COMMAND, Peer, timed
 from bench.services import Postgres
@@ -116,6 +117,12 @@ class Ours(Peer):
         seconds = timed(lambda: identifiers.extend(self._all(count)))
         self._assert_all_ran(identifiers)
         return seconds
+
+    def doors(self, *, is_quick: bool) -> DoorFigure:
+        """Return what `atom` and the MCP server cost with it."""
+        api = [self.one() for _ in range(3 if is_quick else doors.CALLS)]
+        url = f"http://127.0.0.1:{self._port}"
+        return doors.measure(database=self.database, url=url, key=self._key, api=api, is_quick=is_quick)
 
     def footprint(self, idle_seconds: float) -> Footprint:
         """Return what its processes hold now, and what the host costs while nothing is asked of it."""

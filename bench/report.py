@@ -97,6 +97,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _policy(run),
         _host(run),
         _output(run),
+        _doors(run),
         _missing(run),
         _loads(run),
         HOW.format(account=account, at_once=at_once) + "".join(f"- {note}\n" for note in run.notes),
@@ -276,6 +277,19 @@ def trail_table(run: Run) -> str:
         "of a command's round trip, %",
     )
     return TRAIL + _table(head, rows) if rows else ""
+
+
+def _doors(run: Run) -> str:
+    rows = [
+        (what, _ms(statistics.median(seconds)), _ms(p95(seconds)), str(len(seconds)))
+        for one in run.doors
+        for what, seconds in (
+            (f"`true` over the API on a kept connection, on {one.database}", one.api),
+            ("`atom run -- true`, a process of its own each", one.atom),
+            ("`manage.py mcp`, from its start to its answer to `initialize`", one.initialize),
+        )
+    ]
+    return "## The doors of agents\n\n" + _table(("what", "median, ms", "p95, ms", "samples"), rows) if rows else ""
 
 
 def _policy(run: Run) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.figures import ClaimFigure, Footprint, HostFigure, OutputFigure, Row, Run, p95, ratios
+from bench.figures import ClaimFigure, DoorFigure, Footprint, HostFigure, OutputFigure, Row, Run, p95, ratios
 from bench.gates import Gate, Verdict, gates
 from bench.options import parse
 from bench.report import to_json, to_markdown
@@ -73,6 +73,18 @@ def test_each_gate_can_fail(run: Run, index: int) -> None:
 
     found = [gate.verdict for gate in gates(run) if gate.name.endswith("SQLite")]
     assert found == [Verdict.FAIL if at == index else Verdict.PASS for at in range(len(spoilt))]
+
+
+def test_what_the_doors_cost_are_gates(run: Run) -> None:
+    def found() -> list[Verdict]:
+        return [gate.verdict for gate in gates(run) if "atom run" in gate.name or "initialize" in gate.name]
+
+    assert found() == []
+    run.doors = [DoorFigure("sqlite", (0.010, 0.020, 0.010), (0.120, 0.150, 0.129), (0.9,))]
+    assert found() == [Verdict.PASS, Verdict.PASS]
+    assert "`atom run -- true`" in to_markdown(run, account="", at_once=1)
+    run.doors = [DoorFigure("sqlite", (0.010,), (0.131,), (1.1,))]
+    assert found() == [Verdict.FAIL, Verdict.FAIL]
 
 
 def test_what_the_host_adds_and_what_output_costs_are_gates(run: Run) -> None:
