@@ -14,6 +14,7 @@ from audit.api import EventListView, VerifyView
 from governance.admin_codes import code_view
 from governance.api import AgentListView
 from shellagent.admin_card import card_now_view, card_view
+from shellagent.admin_grants import grant_view, revoke_view
 from shellagent.admin_queue import queue_now_view, queue_same_view, queue_view
 from shellagent.api import agents, control, execute, export, host, sessions, stopping
 from shellagent.links import SessionConverter
@@ -42,6 +43,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("queue/same/<slug:digest>", admin.site.admin_view(queue_same_view), name="queue-same"),
     path("code", admin.site.admin_view(code_view), name="code"),
     path("s/<session:session_id>", admin.site.admin_view(card_view), name="card"),
+    path("s/<session:session_id>/grant/<str:kind>", admin.site.admin_view(grant_view), name="grant"),
+    path("grants/<int:rule_id>/revoke", admin.site.admin_view(revoke_view), name="grant-revoke"),
     path("s/<session:session_id>/now", admin.site.admin_view(card_now_view), name="card-now"),
     path("atom", client.client, name="client"),
     path("atom.sha256", client.digest, name="client-digest"),

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -152,7 +153,7 @@ class PolicyRuleAdmin(RuleAdmin):
     """The rules that operators added."""
 
     form = PolicyRuleForm
-    list_display = ["name", "words", "says", "about", "until", "author"]
+    list_display = ["name", "words", "says", "about", "until", "used", "author", "revoke"]
     list_filter = ["outcome"]
     search_fields = ["name", "tokens", "justification"]
     fieldsets = [
@@ -186,6 +187,16 @@ class PolicyRuleAdmin(RuleAdmin):
     def about(self, row: PolicyRule) -> str:
         """Return the scope in a few words."""
         return _about(row.agents, row.hosts, row.least_maturity, row.most_maturity, row.directories)
+
+    @admin.display(description="")
+    def revoke(self, row: PolicyRule) -> SafeString | str:
+        """Return a button that revokes a grant which is in force: one click, sent with the list's own form."""
+        if row.expires_at is None or row.outcome != Outcome.ALLOW or row.expires_at <= timezone.now():
+            return ""
+        button = (
+            '<button class="atom-button atom-small" formaction="{}" formmethod="post" formnovalidate>Revoke</button>'
+        )
+        return format_html(button, reverse("grant-revoke", args=[row.pk]))
 
     @admin.display(description="until")
     def until(self, row: PolicyRule) -> str | SafeString:

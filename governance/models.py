@@ -157,6 +157,9 @@ class PolicyRule(models.Model):
     refuses = models.JSONField(default=list, blank=True)
     #: Who saved it last, as text that outlives the person.
     author = models.CharField(max_length=200, blank=True, editable=False)
+    #: The session whose card a grant was given from, and how many requests it let through.
+    granted_from = models.UUIDField(null=True, editable=False)
+    used = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
         default_permissions = ()

@@ -1,12 +1,14 @@
 """Every change of an agent, a key or a rule, each with its audit event in the same transaction."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from audit.tags import Tag
@@ -25,7 +27,8 @@ from governance.models import (
     PromotionRow,
 )
 from governance.policies import policy_changed
-from governance.policy.types import Maturity
+from governance.policy.rules import OPERATOR
+from governance.policy.types import Decision, Maturity, Outcome
 
 NO_CAUSE: Final[Mapping[str, object]] = MappingProxyType({})
 RuleRow: TypeAlias = MatrixRow | DirectoryRow | PolicyRule | ApprovalTerms | PromotionRow | DemotionRow
@@ -132,6 +135,16 @@ def rule_delete(*, row: RuleRow, actor: Party) -> None:
     row.delete()
     policy_changed()
     record(Event(Tag.RULE_DELETED, actor, party, data={"before": before, "after": None}))
+
+
+def grants_count(decisions: Iterable[Decision]) -> None:
+    """Count, in the caller's transaction, which grants let these decided requests through."""
+    ids = [rule.id for decision in decisions for rule in decision.rules if rule.outcome is Outcome.ALLOW]
+    used = Counter(name.removeprefix(OPERATOR) for name in ids if name.startswith(OPERATOR))
+    # Always in the same order, so that two transactions that count the same grants do not wait for each other.
+    for number, times in sorted(used.items()):
+        if number.isdecimal():
+            PolicyRule.objects.filter(pk=int(number)).update(used=F("used") + times)
 
 
 def _reason(text: str) -> str:

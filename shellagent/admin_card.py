@@ -19,6 +19,7 @@ from governance.admin_agents import MEANING, person
 from governance.policy.types import Maturity
 from shellagent.admin_access import session_seen
 from shellagent.admin_deciding import deciding_context
+from shellagent.admin_grants import grants_context
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
 from shellagent.admin_session_page import CANCELLABLE, STATUS_WORDS
 from shellagent.likeness import LOOKED_AT, Earlier, nearest
@@ -62,6 +63,7 @@ def card_view(request: HttpRequest, session_id: UUID) -> HttpResponse:
         **admin.site.each_context(request),
         **card_context(session, person(request)),
         "is_rejecting": "reject" in request.GET,
+        **grants_context(session, person(request)),
         "title": "Decide" if session.status == Status.PENDING else "What became of it",
     }
     return TemplateResponse(request, "admin/card.html", context)

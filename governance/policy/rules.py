@@ -17,6 +17,8 @@ from governance.policy.types import Category, Maturity, Outcome, Question, Rule
 #: What a grant may cover. Code that runs, and what is not known or blocked, is a person's to decide every time.
 GRANTABLE: Final = frozenset((Category.READ, Category.WRITE, Category.NETWORK, Category.DEVOPS, Category.DELETE))
 ANY: Final = "*"
+#: What the id of an operator's rule begins with, in decisions.
+OPERATOR: Final = "operator:"
 _WORD: Final = r"(?:'[^']*'|[^\s'|]+)"
 _PLACE: Final = re.compile(rf"{_WORD}(?:\|{_WORD})*")
 _WORDS: Final = re.compile(_WORD)
@@ -154,7 +156,7 @@ class OperatorRule:
     def shown(self) -> Rule:
         """Return the rule as a decision shows it."""
         until = f" (until {self.until})" if self.until else ""
-        return Rule(f"operator:{self.id}", self.outcome, f"{self.name}: {self.justification}{until}")
+        return Rule(f"{OPERATOR}{self.id}", self.outcome, f"{self.name}: {self.justification}{until}")
 
     def matches(self, command: "RuledCommand", home: str) -> bool:
         """Return whether the rule is about this command; a grant must fit every folder that it may work in."""

@@ -21,6 +21,7 @@ from governance.authentication import AgentCaller
 from governance.errors import ConflictError, NotFoundError, ProblemError, SuspendedError
 from governance.models import Agent
 from governance.policy.types import Outcome
+from governance.services import grants_count
 from governance.stops import stop_of
 from governance.terms import terms_of
 from shellagent import limits, models, queries, wake
@@ -243,6 +244,7 @@ def _keep(prepared: Sequence[_Prepared]) -> list[Receipt | None]:
         callbacks_hold(called_back, now)
     decided = [(item.session, item.judged.decision) for item in prepared]
     violations_keep(pair for pair in decided if pair[1].outcome is Outcome.DENY)
+    grants_count(decision for _session, decision in decided if decision.outcome is Outcome.ALLOW)
     hosts = {item.session.host_id for item in prepared if item.session.status == Status.QUEUED}
     # A person is to decide on files that the host can tell of.
     pending = (item for item in prepared if item.session.status == Status.PENDING)
