@@ -66,7 +66,8 @@ class Verification:
             self.report.first = self.report.size = begin.size
             self.report.checkpoint, self.report.digest = begin.number, self._previous_digest.hex()
         last, end = _last(until)
-        self._cursor = leaves_from(self._tree.size)
+        # One entry's checkpoint is few rows, and reading a full piece would be most of the time.
+        self._cursor = leaves_from(self._tree.size, at_a_time=min(CHUNK, max(1, end - self._tree.size)))
         for row in _checkpoints(begin.number if begin else 0, last):
             self._checkpoint(row, end)
         self._settle()

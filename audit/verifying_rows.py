@@ -35,7 +35,7 @@ _Place = tuple[str | None, int | None]
 _ANYWHERE: Final[_Place] = (None, None)
 
 
-def leaves_from(begin: int) -> Iterator[tuple[Any, ...]]:
+def leaves_from(begin: int, *, at_a_time: int = CHUNK) -> Iterator[tuple[Any, ...]]:
     """Yield index, hash, event id, body, hash, signature and columns of the leaves from one on.
 
     What belongs to an event is None where that is gone.
@@ -43,7 +43,7 @@ def leaves_from(begin: int) -> Iterator[tuple[Any, ...]]:
     sql = (
         f'SELECT "index", leaf.hash, event_id, body, event.hash, signature, {COLUMNS[connection.vendor]} '
         f"FROM audit_auditleaf AS leaf LEFT JOIN audit_auditevent AS event ON event.id = leaf.event_id "
-        f'WHERE "index" >= %s ORDER BY "index" LIMIT {CHUNK}'
+        f'WHERE "index" >= %s ORDER BY "index" LIMIT {int(at_a_time)}'
     )
     while rows := driver.fetch_any(sql, [begin]):
         yield from rows
