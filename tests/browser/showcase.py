@@ -1,10 +1,12 @@
 """What the screenshots show: a host, four agents and sessions of every kind, made by the product's own services."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from governance.models import Agent
 from governance.policy.types import Maturity
@@ -20,6 +22,7 @@ from shellagent.services import (
     enrolment_issue,
     host_enrol,
     host_poll,
+    promotions_review,
     session_approve,
     session_reject,
     session_request,
@@ -89,6 +92,7 @@ class Showcase:
         #: Where both are decided on together.
         self.same = f"/queue/same/{restart.digest}"
         self.ask(Maturity.AUTONOMOUS, "du -sh /tmp/build")
+        self._grow(self.agents[Maturity.INTERN], rejected)
 
     def heartbeat(self) -> None:
         """Poll as the host."""
@@ -110,6 +114,34 @@ class Showcase:
         if maturity is not Maturity.STUDENT:
             agent = agent_set_maturity(agent=agent, maturity=maturity, reason="Its record is good.", actor=actor)
         return agent
+
+    def _grow(self, agent: Agent, like: ShellSession) -> None:
+        """Give an agent four weeks of work, after which the review proposes it."""
+        begin = timezone.now() - timedelta(days=28)
+        Agent.objects.filter(pk=agent.pk).update(created_at=begin, maturity_since=begin)
+        columns = {name: getattr(like, name) for name in (one.attname for one in ShellSession._meta.concrete_fields)}
+        endings = ["succeeded"] * 9 + ["failed"]
+        sessions = []
+        for number in range(84):
+            moment = begin + timedelta(hours=8 * number + 5 * (number % 3))
+            status = "rejected" if number in (3, 17) else endings[number % 10]
+            sessions.append(
+                ShellSession(
+                    **columns
+                    | {
+                        "id": UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (0b10 << 62) | number),
+                        "created_at": moment,
+                        "finished_at": moment,
+                        "status": status,
+                        "digest": f"{number:064x}",
+                        "category": ("read", "read", "write", "build")[number % 4],
+                        "intervention": "rejected" if status == "rejected" else "",
+                        "warrant": "" if status == "rejected" else "w",
+                    }
+                )
+            )
+        ShellSession.objects.bulk_create(one for one in sessions if one.created_at < timezone.now())
+        promotions_review()
 
     def _run(self, session: ShellSession, *, stdout: bytes = b"", stderr: bytes = b"", code: int = 0) -> None:
         host = Host.objects.get(pk=self.host.pk)

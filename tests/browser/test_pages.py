@@ -156,6 +156,7 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
         "session": page_of(showcase.pending.pk),
         "result": page_of(showcase.succeeded.pk),
         "agent": f"/admin/governance/agent/{agent}/change/",
+        "record": f"/admin/governance/agent/{showcase.agents[Maturity.INTERN].pk}/change/",
         "host": f"/admin/shellagent/host/{showcase.host.pk}/change/",
         "matrix": "/admin/governance/matrixrow/",
     }
