@@ -16,7 +16,6 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,11 +35,6 @@ logger = logging.getLogger(__name__)
 TOLD: Final = (ProblemError, ProtocolError, APIException)
 #: As many calls share a transaction at most.
 MOST_AT_ONCE: Final = 64
-#: So long the clerk waits for as many calls as came together a moment ago: one transaction for eight calls costs about
-#: twice what one for one costs.
-LINGER_SECONDS: Final = 0.003
-#: After so long without a call nobody is waited for.
-QUIET_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +126,9 @@ class _Task:
 class Clerk:
     """Answers calls. `deliver` is called on the clerk's thread with the answers of one transaction."""
 
-    def __init__(
-        self,
-        deliver: Deliver,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        linger_seconds: float = LINGER_SECONDS,
-    ) -> None:
+    def __init__(self, deliver: Deliver, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._deliver = deliver
         self._clock = clock
-        self._linger_seconds = linger_seconds
-        #: How many calls of one kind came together lately; it goes down by one with each transaction.
-        self._crowd = 0
         self._inbox: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._tasks: dict[Call, _Task] = {}
         self._times: list[tuple[float, int, _Task]] = []
@@ -187,7 +172,11 @@ class Clerk:
         """Return what is to be looked at now; waits until there is something."""
         while True:
             wait = max(0.0, self._times[0][0] - self._clock()) if self._times else None
-            tasks = self._gather(wait)
+            tasks: dict[_Task, None] = {}
+            with suppress(queue.Empty):
+                tasks[self._inbox.get(timeout=wait)] = None
+                while len(tasks) < MOST_AT_ONCE:
+                    tasks[self._inbox.get_nowait()] = None
             for task in tasks:
                 task.is_in = False
             now = self._clock()
@@ -200,23 +189,6 @@ class Clerk:
                     self._over(task)
             if found := [task for task in tasks if not task.is_over]:
                 return found
-
-    def _gather(self, wait: float | None) -> dict[_Task, None]:
-        """Return what comes within `wait` seconds and what is there with it; of a crowd, all that are about to come."""
-        tasks: dict[_Task, None] = {}
-        began = self._clock()
-        with suppress(queue.Empty):
-            tasks[self._inbox.get(timeout=wait)] = None
-            now = self._clock()
-            if now - began > QUIET_SECONDS:
-                self._crowd = 0
-            until = now + self._linger_seconds
-            while len(tasks) < MOST_AT_ONCE:
-                left = until - self._clock() if len(tasks) < self._crowd else 0
-                tasks[self._inbox.get(block=left > 0, timeout=max(left, 0))] = None
-        kinds = Counter(type(task.call) for task in tasks if not task.has_begun)
-        self._crowd = max([self._crowd - 1, *kinds.values()])
-        return tasks
 
     def _work(self, tasks: Sequence[_Task]) -> None:
         """Answer these in one transaction; where that fails, each in one of its own."""

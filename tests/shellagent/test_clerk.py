@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
@@ -11,7 +10,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from governance.errors import InvalidError
 from shellagent import wake
-from shellagent.clerk import QUIET_SECONDS, Answer, Call, Clerk, Listen
+from shellagent.clerk import Answer, Call, Clerk, Listen
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
@@ -49,10 +48,10 @@ class Note(Call):
 class Desk:
     """A clerk that serves on this thread."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self) -> None:
         self.answers: dict[Call, Answer] = {}
         self.handed_over: list[int] = []
-        self.clerk = Clerk(self._deliver, **options)
+        self.clerk = Clerk(self._deliver)
 
     def _deliver(self, answers: Sequence[tuple[Call, Answer]]) -> None:
         self.handed_over.append(len(answers))
@@ -99,19 +98,6 @@ def test_what_waits_is_answered_in_one_transaction() -> None:
     assert desk.serve(Note("first"), Note("second")) == [(200, "first"), (200, "second")]
     assert desk.handed_over == [2]
     assert made() == {"first", "second"}
-
-
-def test_where_several_came_together_as_many_are_waited_for_and_not_after_a_pause() -> None:
-    desk, late = Desk(linger_seconds=30), Note("late")
-    desk.serve(Note("first"), Note("second"))
-    timer = threading.Timer(0.01, desk.clerk.take, [late])
-    timer.start()
-    desk.serve(Note("third"), enough=4)
-    timer.join()
-    assert (desk.handed_over, desk.answers[late].body) == ([2, 2], b"late")
-    threading.Timer(2 * QUIET_SECONDS, desk.clerk.take, [Note("alone")]).start()
-    desk.serve(enough=5)
-    assert desk.handed_over == [2, 2, 1]
 
 
 @pytest.mark.parametrize(
