@@ -1,6 +1,5 @@
 """The web server's worker: uvicorn's, in C where it counts, under gunicorn's master."""
 
-import gc
 import time
 from types import FrameType
 from typing import Any, Final
@@ -13,8 +12,6 @@ from shellagent import wake
 
 #: How long requests that are being answered may take once the server is told to stop.
 GRACE_SECONDS: Final = 2
-#: After so many more objects than were let go Python looks for circles.
-GARBAGE: Final = 10_000
 
 
 class _Server(Server):
@@ -57,11 +54,6 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        # What is loaded by now stays, so the collector need not go through it again; what requests leave is less often
-        # looked at, as hardly any of it is in a circle.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GARBAGE, 20, 20)
         server = _Server(config=self.config)
         # Imported here, because the models can be only once the application is loaded.
         from audit.sealer import Sealer  # noqa: PLC0415
