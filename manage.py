@@ -20,6 +20,10 @@ def main() -> int:
         from shellagent.mcp_server.command import main as mcp  # noqa: PLC0415
 
         return mcp(arguments[1:])
+    if arguments[:1] == ["connect"]:
+        from shellagent.client.cli import main as atom  # noqa: PLC0415
+
+        return atom(arguments)
     if arguments[:1] in (["up"], ["qcluster"]):
         from atomsite.leash import hide_memory  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from shellagent.client import running, shown
 from shellagent.client.arguments import Parser, ended
 from shellagent.client.atom import VERSION, Atom
+from shellagent.client.cli_programs import add_program_actions
 from shellagent.client.credentials import find_access, is_exposed
 from shellagent.client.errors import Exit, StateError
 
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, and return its exit code."""
     options = parser().parse_args(arguments)
     manner = running.Manner(is_json=options.json, wait_seconds=getattr(options, "wait", WAIT_SECONDS))
+    if hasattr(options, "work_here"):
+        return ended(lambda: int(options.work_here(options)), manner.complain)
     return ended(lambda: _with_server(options, manner), manner.complain)
 
 
@@ -82,6 +85,7 @@ def parser() -> Parser:
     policy = actions.add_parser("policy", help="Ask governance.", description="Ask governance.")
     questions = policy.add_subparsers(prog=f"{PROGRAM} policy", dest="question", required=True, metavar="QUESTION")
     _add_command(_action(questions, "check", _check, "Say what governance would say of a command.", CHECK_EXAMPLES))
+    add_program_actions(actions)
     return made
 
 

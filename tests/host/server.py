@@ -99,6 +99,11 @@ class StubServer:
         """Use each of `bends` for one call of `path`, in order."""
         self._bends[path].extend(bends)
 
+    def straighten(self, *paths: str) -> None:
+        """Forget what `bend` said of these paths."""
+        for path in paths:
+            self._bends.pop(path, None)
+
     def lose(self, path: str, times: int = 1) -> None:
         """Let the next calls of `path` take effect, and then close the connection in place of an answer."""
         self._losses[path] += times
