@@ -19,6 +19,8 @@ SHEBANG: Final = b"#!/usr/bin/env python3\n"
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: All that the client imports of this product.
 MODULES: Final = ("shellagent/__init__.py", "shellagent/codec.py", "shellagent/client/*.py")
+#: What it shows and never imports.
+TEXTS: Final = ("shellagent/client/recipes/*.*",)
 MAIN: Final = """\
 import sys
 
@@ -45,6 +47,8 @@ def client_file() -> bytes:
         _add(archive, "__main__.py", MAIN.encode())
         for path in sorted(path for pattern in MODULES for path in ROOT.glob(pattern)):
             _add(archive, path.relative_to(ROOT).as_posix(), path.read_bytes())
+        for path in sorted(path for pattern in TEXTS for path in ROOT.glob(pattern)):
+            _write(archive, path.relative_to(ROOT).as_posix(), path.read_bytes())
     return buffer.getvalue()
 
 
@@ -67,10 +71,14 @@ def main(path: str) -> None:
 def _add(archive: zipfile.ZipFile, name: str, source: bytes) -> None:
     code = marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0), _MARSHAL_VERSION)
     compiled = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source) + code
-    for member, content in ((name, source), (f"{name}c", compiled)):
-        information = zipfile.ZipInfo(member, _THEN)
-        information.external_attr = 0o644 << 16
-        archive.writestr(information, content)
+    _write(archive, name, source)
+    _write(archive, f"{name}c", compiled)
+
+
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    information = zipfile.ZipInfo(name, _THEN)
+    information.external_attr = 0o644 << 16
+    archive.writestr(information, content)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ exit codes: 0 nothing is open; 1 something is"""
 
 def add_program_actions(actions: Any) -> None:
     """Add the actions to a parser's subparsers."""
-    hook = _action(actions, "hook", "Answer a hook of an AI tool; `atom connect` puts it there.", HOOK_EXAMPLES)
-    hook.add_argument("program", choices=PROGRAMS)
+    text = "Answer a hook of an AI tool; `atom connect` puts it there."
+    hook = actions.add_parser("hook", help=text, description=text, examples=HOOK_EXAMPLES)
+    hook.add_argument("program", choices=PROGRAMS, metavar="PROGRAM", help=", ".join(PROGRAMS))
     _add_manner(hook)
     hook.set_defaults(work_here=_hook)
     connect = _action(actions, "connect", "Connect an AI tool: put the hook into its settings.", CONNECT_EXAMPLES)
-    connect.add_argument("program", choices=PROGRAMS + RECIPES)
+    every = PROGRAMS + RECIPES
+    connect.add_argument("program", choices=every, metavar="PROGRAM", help=", ".join(every))
     connect.add_argument("--project", metavar="DIR", help="one project's settings; without it the user's own")
     connect.add_argument(
         "--write", action="store_true", help="write the settings, in place of showing what would change"
