@@ -50,7 +50,9 @@ Work = Callable[[Atom, argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, and return its exit code."""
     options = parser().parse_args(arguments)
-    manner = running.Manner(is_json=options.json, wait_seconds=getattr(options, "wait", WAIT_SECONDS))
+    manner = running.Manner(
+        is_json=getattr(options, "json", False), wait_seconds=getattr(options, "wait", WAIT_SECONDS)
+    )
     if hasattr(options, "work_here"):
         return ended(lambda: int(options.work_here(options)), manner.complain)
     return ended(lambda: _with_server(options, manner), manner.complain)
