@@ -94,7 +94,7 @@ def test_asking_governance_before_a_shell(product: Product, tool: Tool) -> None:
     denied = tool.bash("sudo reboot")
     assert (denied.ran, "sudo" in denied.text) == ("", True)
     syntax = tool.bash("echo $(id)")
-    assert (syntax.ran, "$(" in syntax.text) == ("", True)
+    assert (syntax.ran, "substitution" in syntax.text) == ("", True)
 
     for decision, reason in (("approve", ""), ("reject", "Not on this machine.")):
         asked = tool.bash(f"touch {decision}.txt")
