@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from shellagent.client import hook
+from shellagent.client import hook, tool_calls
 from tests.client.conftest import EXECUTE, SESSION, Call, Done
 from tests.host.server import StubServer
 
@@ -208,7 +208,7 @@ PAST: list[object] = [
     b"[]",
     b"\xff\xfe",
     b"[" * 100_000,
-    b'{"a": "' + b"x" * hook.MOST_BYTES + b'"}',
+    b'{"a": "' + b"x" * tool_calls.MOST_BYTES + b'"}',
 ]
 
 
