@@ -47,7 +47,7 @@ endif
 
 test-all: test test-slow ## The fast tests, then real processes and a real browser on the same databases
 
-test-slow: $(VENV)/.dev-stamp ## Only the tests with real processes and a real browser, and a short fault run
+test-slow: $(VENV)/.recipes-stamp ## Only the tests with real processes and a real browser, and a short fault run
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slow-sqlite $(if $(TEST_DATABASE_URL),slow-postgresql)
 	@echo "Faults, in the short form"
 	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
@@ -104,6 +104,13 @@ $(VENV)/.run-stamp: requirements.txt $(VENV)/.made
 
 $(VENV)/.dev-stamp: requirements-dev.txt requirements-mcp.txt requirements.txt $(VENV)/.made
 	$(call install,requirements-dev.txt)
+
+# An environment of their own: what they need and what the product pins do not go together.
+$(VENV)/.recipes-stamp: requirements-recipes.txt $(VENV)/.dev-stamp
+	@$(PYTHON) -m venv $(VENV)/recipes
+	@echo "Installing requirements-recipes.txt (the first time takes about a minute)"
+	@$(VENV)/recipes/bin/python -m pip install --disable-pip-version-check --no-input --quiet -r requirements-recipes.txt
+	@touch $@
 
 $(VENV)/.bench-stamp: requirements-bench.txt requirements-mcp.txt requirements.txt $(VENV)/.made
 	$(call install,requirements-bench.txt)

@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from shellagent.client.credentials import checked_key, checked_url, find_access
+from shellagent.client.credentials import KEY_VARIABLE, Access, checked_key, checked_url, find_access
 from shellagent.client.errors import UnavailableError
 from shellagent.client.http import Answer, Connection, failure
 from shellagent.client.types import Agent, Decision, Offsets, Output, Session, Status
@@ -18,6 +18,9 @@ API: Final = "/api/local-agent"
 MOST_WAIT_SECONDS: Final = 45
 
 T = TypeVar("T")
+
+#: What this process found last, at most one.
+_found: list[Access] = []
 
 
 class Atom:
@@ -37,8 +40,13 @@ class Atom:
 
     @classmethod
     def from_environment(cls) -> "Atom":
-        """Return a client for ATOM_URL and ATOM_KEY, or for the credentials file. Raises StateError."""
-        return cls(*find_access())
+        """Return a client for ATOM_URL and ATOM_KEY, or for the credentials file. Raises StateError.
+
+        The key is taken out of the environment, so that no child is started with it; the next client has it too.
+        """
+        if os.environ.get(KEY_VARIABLE) or not _found:
+            _found[:] = [find_access()]
+        return cls(*_found[0])
 
     @property
     def url(self) -> str:
