@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +17,13 @@ from django.db import connections
 from shellagent.client import connecting
 from shellagent.client_file import client_file
 from shellagent.models import ShellSession
-from tests.e2e.product import Product, eventually
+from tests.e2e.product import ROOT, Product, eventually
 
 pytestmark = pytest.mark.e2e
 
 MODELS = Path(__file__).parent / "models"
+#: An environment with LangGraph and the OpenAI Agents SDK, which `make test-slow` makes.
+PYTHON = ROOT / ".venv" / "recipes" / "bin" / "python"
 REASON = "Not on this machine."
 
 
@@ -104,7 +105,7 @@ def test_a_model_asks_waits_and_is_told(
 ) -> None:
     with deciding(product):
         done = subprocess.run(
-            [sys.executable, MODELS / f"{name}_model.py", json.dumps(wanted(there))],
+            [PYTHON, MODELS / f"{name}_model.py", json.dumps(wanted(there))],
             env=environment,
             capture_output=True,
             text=True,
@@ -118,7 +119,7 @@ def test_a_model_asks_waits_and_is_told(
 
 def test_a_graph_stops_while_a_person_decides(product: Product, there: Path, environment: Mapping[str, str]) -> None:
     graph = subprocess.Popen(
-        [sys.executable, MODELS / "langgraph_model.py", json.dumps(wanted(there))],
+        [PYTHON, MODELS / "langgraph_model.py", json.dumps(wanted(there))],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
