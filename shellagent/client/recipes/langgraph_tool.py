@@ -22,7 +22,7 @@ def run_command(command: str, reason: str, tool_call_id: Annotated[str, Injected
     key = hashlib.sha256(f"{tool_call_id}\0{command}".encode()).hexdigest()[:48]
     try:
         with Atom.from_environment() as atom:
-            session = atom.execute(command, reason=reason, wait_seconds=20, idempotency_key=f"langgraph-{key}")
+            session = atom.execute(command, reason=reason, wait_seconds=5, idempotency_key=f"langgraph-{key}")
             if session.status == "pending":
                 interrupt({"session_id": session.id, "approve_url": session.approve_url, "command": command})
             session = atom.wait(session.id, seconds=300)
