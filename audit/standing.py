@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-import psycopg
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from audit import triggers
@@ -37,10 +36,9 @@ def is_failure(error: BaseException | None) -> bool:
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in _SQLITE
-    if isinstance(cause, psycopg.Error):
-        state = cause.sqlstate or ""
-        return state in _STATES or state[:2] in _CLASSES
-    return False
+    # As psycopg's errors have it, which only a server on PostgreSQL imports.
+    state = getattr(cause, "sqlstate", None) or ""
+    return state in _STATES or state[:2] in _CLASSES
 
 
 class Standing:

@@ -23,14 +23,17 @@ def sections(html: str) -> set[str]:
     ("permissions", "seen"),
     [
         ((), set()),
-        (("shellagent.approve",), {"shellsession"}),
+        (("shellagent.approve",), {"shellsession", "preference"}),
         (("shellagent.view_shellsession",), {"shellsession"}),
         (("shellagent.control_host",), {"host", "killswitch"}),
         (("shellagent.view_host",), {"host"}),
         (("governance.view_agent",), {"agent"}),
         (
             ("governance.edit_policy",),
-            {"approvalterms", "matrixrow", "directoryrow", "policyrule", "policyversion"},
+            {
+                *("approvalterms", "matrixrow", "directoryrow", "policyrule", "policyversion"),
+                *("promotionrow", "demotionrow"),
+            },
         ),
         (("audit.view_audit",), {"auditevent"}),
         (("auth.view_user", "auth.change_user", "auth.add_group"), set()),
@@ -45,6 +48,8 @@ def test_a_superuser_sees_every_section_and_no_queue_of_functions(boss: Reader) 
     assert sections(boss.get("/admin/")) == {
         *("shellsession", "host", "agenthost", "agent", "matrixrow", "directoryrow", "policyrule"),
         *("policyversion", "auditevent", "user", "group", "accessattempt", "approvalterms", "killswitch"),
+        *("promotionrow", "promotionproposal", "demotionrow"),
+        *("sink", "message", "preference", "callbackplace", "callbacksecret"),
     }
     assert not [model for model in admin.site._registry if model._meta.app_label == "django_q"]
     boss.get("/admin/django_q/schedule/", status=404)

@@ -178,7 +178,18 @@ TABLE: dict[str, tuple[Callable[[Stage], Call], tuple[int, ...]]] = {
     "host record": (record, (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
     "host key": (to("POST", "/api/host/key", v=1), (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
     "host enrol": (enrol, (401, 403, 403, 403, 403, 401, 401, 401, 401, 401, 401)),
+    "host status": (to("GET", "/api/host/status"), (401, 403, 403, 200, 200, 401, 401, 401, 401, 401, 401)),
+    "kill switch": (
+        to("POST", "/api/local-agent/killswitch", state="on", reason="a test"),
+        (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200),
+    ),
     "audit events": (to("GET", "/api/audit/events"), (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200)),
+    "audit verify": (to("GET", "/api/audit/verify"), (401, 403, 403, 403, 403, 403, 403, 403, 403, 200, 200)),
+    # Who may read the trail may not take it away.
+    "audit export": (
+        to("GET", "/api/audit/export?format=csv"),
+        (401, 403, 403, 403, 403, 403, 403, 403, 403, 403, 200),
+    ),
     # Public, but a key of another kind is told so.
     "schema": (to("GET", "/api/schema"), (200, 200, 200, 403, 403, 200, 200, 200, 200, 200, 200)),
     "docs": (to("GET", "/api/docs"), (200, 200, 200, 403, 403, 200, 200, 200, 200, 200, 200)),
