@@ -92,6 +92,8 @@ class Showcase:
         #: Where both are decided on together.
         self.same = f"/queue/same/{restart.digest}"
         self.ask(Maturity.AUTONOMOUS, "du -sh /tmp/build")
+        #: One of each kind, without the weeks of work that follow.
+        self.sessions = list(ShellSession.objects.all())
         self._grow(self.agents[Maturity.INTERN], rejected)
 
     def heartbeat(self) -> None:
