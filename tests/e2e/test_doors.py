@@ -162,7 +162,8 @@ def test_atom_is_told_of_an_approval_and_of_a_rejection(product: Product, tmp_pa
         assert process.stderr is not None
         line = process.stderr.readline()
         assert "waiting for a person" in line
-        (session,) = Atom(product.url, product.agents["student"]["key"]).sessions(status="pending", limit=1)
+        with Atom(product.url, product.agents["student"]["key"]) as client:
+            (session,) = client.sessions(status="pending", limit=1)
         assert product.person().decide(session.id, decision, reason).status_code == 200
         _, err = process.communicate(timeout=60)
         assert (process.returncode, reason in err) == (code, True)
