@@ -150,7 +150,7 @@ def test_each_line_of_the_crontab_is_a_command_that_runs(
         for line in lines:
             command = re.sub(r"^(?:\S+ ){5}", "", line).replace("--wait 3600", "--wait 15")
             # The same on less than all that a machine has in /tmp.
-            command = command.replace("/tmp", str(there))
+            command = command.replace("/tmp", str(there))  # noqa: S108
             done = subprocess.run(
                 ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=False, timeout=120
             )
