@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -43,6 +44,14 @@ def http(product: Product) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         assert process.stop(signal.SIGINT) in (0, 130)
+
+
+def apart(work: Callable[[], object]) -> None:
+    """Do something on a thread of its own, whose connection to the database ends with it."""
+    try:
+        work()
+    finally:
+        connections.close_all()
 
 
 @asynccontextmanager
@@ -110,7 +119,7 @@ def test_a_revoked_key_and_a_server_that_is_down_are_said(product: Product, http
     async def said(door: str, during: Callable[[], object]) -> str:
         async with connected(product, http, door, key) as client:
             assert not (await client.call_tool("list_commands", {})).is_error
-            await asyncio.to_thread(during)
+            await asyncio.to_thread(apart, during)
             result = await client.call_tool("run_command", {"command": "ls"})
             assert result.is_error
             return str(result.content[0].text)  # type: ignore[union-attr]
