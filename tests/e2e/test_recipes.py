@@ -14,6 +14,8 @@ import pytest
 import requests
 from django.db import connections
 
+from governance.models import Agent
+from governance.policy.types import Maturity
 from shellagent.client import connecting
 from shellagent.client_file import client_file
 from shellagent.models import ShellSession
@@ -42,6 +44,8 @@ def there(product: Product) -> Path:
 
 @pytest.fixture
 def environment(product: Product, there: Path) -> Mapping[str, str]:
+    # The test before asked for what is blocked, which costs an agent its maturity.
+    Agent.objects.filter(pk=product.agents["supervised"]["id"]).update(maturity=Maturity.SUPERVISED)
     return {
         "PATH": f"{there}:{os.environ['PATH']}",
         "HOME": str(there),
