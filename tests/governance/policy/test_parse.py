@@ -323,12 +323,8 @@ _HOSTILE = [
 @pytest.mark.parametrize("unit", _HOSTILE)
 def test_hostile_text_at_the_size_limit_is_read_quickly(unit: str) -> None:
     text = ("echo " + unit * 8192).encode()[:8192].decode(errors="ignore")
-    best = 1.0
-    for _ in range(3):  # the best of three, because the machine is shared
-        started = time.thread_time()
-        with contextlib.suppress(CommandSyntaxError):
-            parse_text(text)
-        best = min(best, time.thread_time() - started)
-        if best < 0.05:
-            break
-    assert best < 0.05
+    started = time.thread_time()
+    with contextlib.suppress(CommandSyntaxError):
+        parse_text(text)
+    # Each takes milliseconds; what is not linear takes seconds. How many milliseconds is the benchmark's to say.
+    assert time.thread_time() - started < 1

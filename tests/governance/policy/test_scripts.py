@@ -277,8 +277,8 @@ def test_hostile_texts_at_the_size_limit_take_a_moment(name: str) -> None:
         "$!",
     ]
     texts = [(prefix + unit * 8192)[:8192] for unit in units for prefix in ("", "/", "s/", '"', "{print ")]
-    # Each takes up to 4 ms on an idle machine; what is not linear takes seconds.
-    assert max(min(took(READERS[name], text) for _ in range(3)) for text in texts) < 0.05
+    # Each takes milliseconds; what is not linear takes seconds.
+    assert max(took(READERS[name], text) for text in texts) < 1
 
 
 def took(read: Reader, text: str) -> float:
