@@ -9,11 +9,18 @@ from typing import Any, NoReturn
 from shellagent.client.errors import AtomError, Exit
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width by itself: argparse imports four compressors to ask for it, at each option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose usage errors exit 64 and whose help ends with examples."""
 
     def __init__(self, *arguments: Any, examples: str = "", **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Formatter)
         if examples:
             options["epilog"] = f"examples:\n{examples}"
         super().__init__(*arguments, **options)
@@ -21,6 +28,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 def ended(work: Callable[[], int], complain: Callable[[Exception, str], None]) -> int:

@@ -59,7 +59,7 @@ def _action(actions: Any, name: str, text: str, examples: str) -> Parser:
 
 
 def _add_manner(parser: Parser) -> None:
-    text = "check: ask governance, leave allowed calls as they are (default); run: have every call run by a host"
+    text = "what becomes of an allowed call: check leaves it to the tool (default), run has a host run it"
     parser.add_argument("--mode", choices=("check", "run"), default="check", help=text)
     parser.add_argument(
         "--other-folders", action="store_true", help="the host is another machine: do not send the tool's folder"

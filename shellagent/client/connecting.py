@@ -35,10 +35,16 @@ class HookTarget(NamedTuple):
     events: tuple[str, ...]
     entry: Callable[[str], dict[str, Any]]
     after: str
+    #: Files beside it that the program reads too.
+    beside: tuple[str, ...] = ()
 
     def path(self, folder: str) -> str:
         """Return the settings file below a folder."""
         return os.path.join(folder, self.file)
+
+    def paths(self, folder: str) -> list[str]:
+        """Return every file below a folder that holds such settings."""
+        return [os.path.join(folder, file) for file in (self.file, *self.beside)]
 
 
 def _claude_entry(command: str) -> dict[str, Any]:
@@ -63,6 +69,7 @@ TARGETS: Final = {
             ("PreToolUse",),
             _claude_entry,
             "Start Claude Code anew, and look at /hooks.",
+            (".claude/settings.local.json",),
         ),
         HookTarget(
             "codex",

@@ -7,6 +7,7 @@ a server that is not there. What lets any of these through is open.
 import email.utils
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,8 @@ from shellagent.client.atom import Atom
 from shellagent.client.connecting import TARGETS, HookTarget, commands_of, is_own_entry, read_settings
 from shellagent.client.credentials import find_access, is_exposed
 from shellagent.client.errors import AtomError
-from shellagent.client.hook import BLOCKS, MOST_SECONDS
+from shellagent.client.hook import BLOCKS, MOST_SECONDS, Mode
+from shellagent.client.tool_versions import PROGRAMS, installed, lacks
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 #: Denied at every maturity.
@@ -86,17 +88,10 @@ def _is_there(target: HookTarget, folders: list[str]) -> bool:
 
 def _program(target: HookTarget, folders: list[str], environment: Mapping[str, str]) -> Iterator[Check]:
     found: dict[str, list[Any]] = {event: [] for event in target.events}
-    for folder in folders:
-        path = target.path(folder)
-        try:
-            settings = read_settings(path)
-        except AtomError as error:
-            yield Check(target.program, FAIL, str(error), "Its hooks may not run.")
-            continue
-        if settings.get("disableAllHooks"):
-            yield Check(target.program, FAIL, f"{path} turns all hooks off", "Remove `disableAllHooks` there.")
-        for event in target.events:
-            found[event] += [entry for entry in _entries(settings, event) if is_own_entry(entry, target.program)]
+    others: list[Any] = []
+    yield from _read(target, folders, found, others)
+    if target.program == "codex":
+        yield from _features(folders)
     step = f"atom connect {target.program} --write"
     for event, entries in found.items():
         if not entries:
@@ -105,7 +100,78 @@ def _program(target: HookTarget, folders: list[str], environment: Mapping[str, s
         weak = _weakness(target, entries[0])
         yield Check(f"{target.program} {event}", FAIL if weak else OK, weak or "governed", step if weak else "")
     if entry := next((entries[0] for entries in found.values() if entries), None):
-        yield from _tried(target, commands_of(entry)[0], environment)
+        command = commands_of(entry)[0]
+        mode = Mode.RUN if f"--mode {Mode.RUN}" in command else Mode.CHECK
+        yield from _version(target.program, mode)
+        if mode is Mode.RUN:
+            yield from _rivals(target.program, others)
+        yield from _tried(target, command, environment)
+
+
+def _read(target: HookTarget, folders: list[str], found: dict[str, list[Any]], others: list[Any]) -> Iterator[Check]:
+    """Sort what a program's settings hold into our own entries by event, and others."""
+    for path in (path for folder in folders for path in target.paths(folder)):
+        try:
+            settings = read_settings(path)
+        except AtomError as error:
+            yield Check(target.program, FAIL, str(error), "Its hooks may not run.")
+            continue
+        if settings.get("disableAllHooks"):
+            yield Check(target.program, FAIL, f"{path} turns all hooks off", "Remove `disableAllHooks` there.")
+        for event in target.events:
+            for entry in _entries(settings, event):
+                (found[event] if is_own_entry(entry, target.program) else others).append(entry)
+
+
+def _features(folders: list[str]) -> Iterator[Check]:
+    """Look whether Codex is told to call no hooks at all."""
+    import tomllib  # noqa: PLC0415 - only where there is Codex
+
+    for path in (os.path.join(folder, ".codex", "config.toml") for folder in folders):
+        try:
+            with open(path, "rb") as stream:
+                features = tomllib.load(stream).get("features")
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            yield Check("codex", FAIL, f"{path} cannot be read: {error}", "Its hooks may not run.")
+            continue
+        if isinstance(features, dict) and False in (features.get("hooks"), features.get("codex_hooks")):
+            yield Check("codex", FAIL, f"{path} turns all hooks off", "Remove `hooks` from [features] there.")
+
+
+def _version(program: str, mode: Mode) -> Iterator[Check]:
+    """Ask a program for its version: an old one does not do all that a hook answers."""
+    name = f"{program} version"
+    if program not in PROGRAMS:
+        return
+    version = installed(program)
+    if not version:
+        *_, (_, newest) = lacks(program, "0", mode)
+        step = f"Look that it is {newest} or newer."
+        yield Check(name, WARN, f"`{PROGRAMS[program].executable} --version` says none here", step)
+        return
+    old = list(lacks(program, version, mode))
+    for otherwise, since in old:
+        yield Check(name, FAIL, f"{version} {otherwise}", f"Install {since} or newer.")
+    if not old:
+        yield Check(name, OK, version)
+
+
+def _rivals(program: str, others: list[Any]) -> Iterator[Check]:
+    """Look for hooks beside ours: of two that answer for one call, one's changed command can be lost."""
+    if rival := next((entry for entry in others if _is_for_shells(entry)), None):
+        named = next(iter(commands_of(rival)), "one without a command")
+        step = f"Remove it, or have governance asked only: atom connect {program} --write"
+        yield Check(f"{program} other hooks", FAIL, f"{named!r} may undo the changed command", step)
+
+
+def _is_for_shells(entry: object) -> bool:
+    matcher = entry.get("matcher", "") if isinstance(entry, dict) else ""
+    try:
+        return matcher in ("", "*") or re.search(matcher, "Bash") is not None
+    except (re.error, TypeError):
+        return True
 
 
 def _entries(settings: Mapping[str, Any], event: str) -> list[Any]:

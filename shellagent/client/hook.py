@@ -34,7 +34,7 @@ REASON_MAX: Final = 400
 
 
 class Mode(StrEnum):
-    """What becomes of a shell call: `check` asks governance and leaves allowed calls as they are, `run` rewrites."""
+    """What becomes of an allowed shell call: `check` leaves it as it is, `run` rewrites it so that a host runs it."""
 
     CHECK = "check"
     RUN = "run"
@@ -74,21 +74,8 @@ def answer_to(call: ToolCall, manner: Manner) -> Answer:
         return Answer.denied(f"{call.tool} would change what governs this agent. Only a person may do that.")
     if call.is_own:
         return Answer.allowed("It is governed by the server.")
-    if manner.mode is Mode.RUN:
-        return _rewritten(call, manner)
     with Atom(*find_access()) as atom:
         return _checked(atom, call, manner)
-
-
-def _rewritten(call: ToolCall, manner: Manner) -> Answer:
-    own = own_call(call, manner)
-    if own is None:
-        return Answer.denied("The command holds a character that cannot be passed on. Write it in one line.")
-    if not (DIALECTS[manner.program].can_rewrite(call.event) and call.argument):
-        return Answer.denied(f"Commands run under governance here. Run this instead: {own}")
-    # Whoever does not know rewriting is left with a command that fails: only find_access says whether it can work.
-    find_access()
-    return Answer.rewritten({**call.arguments, call.argument: own}, "It runs under governance.")
 
 
 def own_call(call: ToolCall, manner: Manner) -> str | None:
@@ -111,7 +98,8 @@ def _checked(atom: Atom, call: ToolCall, manner: Manner) -> Answer:
     except DeclinedError as error:
         return Answer.denied(str(error))
     if decision.outcome == "allow":
-        return _allowed(call, decision, manner)
+        # Not before: versions of these programs drop a changed command in silence, and run it as it was.
+        return _rewritten(call, manner) if manner.mode is Mode.RUN else _allowed(call, decision, manner)
     if decision.outcome == "ask":
         return _asked(atom, call, directory)
     return Answer.denied(f"Governance denies this: {decision.explanation}")
@@ -126,6 +114,15 @@ def _allowed(call: ToolCall, decision: Decision, manner: Manner) -> Answer:
         f"This is allowed only where a host confines it ({', '.join(unmet)}). "
         + (f"Run it so: {own}" if own else "Write it in one line and run it with `atom run`.")
     )
+
+
+def _rewritten(call: ToolCall, manner: Manner) -> Answer:
+    own = own_call(call, manner)
+    if own is None:
+        return Answer.denied("The command holds a character that cannot be passed on. Write it in one line.")
+    if not (DIALECTS[manner.program].can_rewrite(call.event) and call.argument):
+        return Answer.denied(f"Commands run under governance here. Run this instead: {own}")
+    return Answer.rewritten({**call.arguments, call.argument: own}, "It runs under governance.")
 
 
 def _asked(atom: Atom, call: ToolCall, directory: str | None) -> Answer:

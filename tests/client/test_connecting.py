@@ -137,7 +137,58 @@ def test_the_doctor_tries_the_hook_as_its_program_does(
         assert look()["claude-code PreToolUse"] == found
     file.write_text(json.dumps({**good, "disableAllHooks": True}))
     assert "turns all hooks off" in look()["claude-code"]
+    (file.parent / "settings.local.json").write_text('{"disableAllHooks": true}')
+    file.write_text(json.dumps(good))
+    assert "settings.local.json turns all hooks off" in look()["claude-code"]
     # A command that is not the product's hook, and lets everything through.
     entry["hooks"][0] = {"type": "command", "command": "true hook claude-code || exit 2", "timeout": 60}
     file.write_text(json.dumps({"hooks": {"PreToolUse": [entry]}}))
     assert {"claude-code, a forbidden command", "claude-code, no server"} <= look().keys()
+
+
+@pytest.mark.parametrize(
+    ("program", "printed", "mode", "found"),
+    [
+        ("claude-code", "2.1.317 (Claude Code)", "run", {}),
+        ("claude-code", "2.1.294 (Claude Code)", "check", {"2.1.294 lets a tool run"}),
+        ("claude-code", "2.0.9 (Claude Code)", "run", {"2.0.9 ignores a changed command", "2.0.9 lets a tool run"}),
+        ("codex", "codex-cli 0.131.0", "run", {}),
+        ("codex", "codex-cli 0.130.0", "check", {}),
+        ("codex", "codex-cli 0.130.0", "run", {"0.130.0 refuses a changed command"}),
+        ("codex", "codex-cli 0.99.1-alpha.2", "check", {"0.99.1 calls no hooks"}),
+        ("codex", "usage: what?", "run", {}),
+    ],
+)
+def test_the_doctor_asks_which_version_it_is(  # noqa: PLR0917 - parameters and fixtures are passed by name
+    call: Call, machine: Path, program: str, printed: str, mode: str, found: set[str]
+) -> None:
+    executable = machine / "bin" / {"claude-code": "claude"}.get(program, program)
+    executable.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo '{printed}'\n")
+    executable.chmod(0o755)
+    call("connect", program, "--write", "--mode", mode)
+    checks = [check for check in call("doctor", "--json").json["checks"] if check["name"] == f"{program} version"]
+    failed = [check["found"] for check in checks if check["result"] == "fail"]
+    assert len(failed) == len(found)
+    assert all(any(text.startswith(words) for text in failed) for words in found)
+    assert bool(failed) or checks[0]["result"] == ("warn" if "what" in printed else "ok")
+
+
+def test_the_doctor_sees_what_could_undo_the_hook(call: Call, machine: Path) -> None:
+    def found(program: str) -> str:
+        return " ".join(check["found"] for check in call("doctor", "--json").json["checks"] if program in check["name"])
+
+    file = machine / ".claude" / "settings.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(SETTINGS))
+    call("connect", "claude-code", "--write", "--mode", "run")
+    assert "may undo" not in found("claude-code"), "a hook for edits is none for shells"
+    rival = {"matcher": "Bash|Edit", "hooks": [{"type": "command", "command": "rewrite"}]}
+    (file.parent / "settings.local.json").write_text(json.dumps({"hooks": {"PreToolUse": [rival]}}))
+    assert "'rewrite' may undo the changed command" in found("claude-code")
+    call("connect", "claude-code", "--write", "--mode", "check")
+    assert "may undo" not in found("claude-code")
+
+    call("connect", "codex", "--write")
+    for features, is_off in (("hooks = false", True), ("codex_hooks = false", True), ("hooks = true", False)):
+        (machine / ".codex" / "config.toml").write_text(f"[features]\n{features}\n")
+        assert ("config.toml turns all hooks off" in found("codex")) is is_off

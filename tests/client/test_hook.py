@@ -122,10 +122,11 @@ def test_what_only_a_host_can_hold_is_not_left_to_an_open_shell(ask: Hook, serve
 
 
 @pytest.mark.parametrize("program", ["claude-code", "codex"])
-def test_a_call_is_rewritten_whole(ask: Hook, program: str) -> None:
+def test_a_call_that_is_allowed_is_rewritten_whole(ask: Hook, server: StubServer, program: str) -> None:
     text = "ls | wc -l; echo 'a b' \"$HOME\" *.py"
     told = {**BASH, "tool_input": {"command": text, "description": "it's why\nno", "timeout": 5000, "x": 1}}
-    done = ask(program, told, "--mode", "run", url="http://127.0.0.1:9")
+    decides(server, "allow", obligations=["sandbox"])
+    done = ask(program, told, "--mode", "run")
     assert said(done) == "rewritten"
     given = done.json["hookSpecificOutput"]["updatedInput"]
     words = shlex.split(given["command"])
@@ -137,7 +138,21 @@ def test_a_call_is_rewritten_whole(ask: Hook, program: str) -> None:
     assert said(ask(program, {**BASH, "tool_input": given})) in ("allow", "nothing")
 
 
-def test_who_cannot_be_given_another_command_is_told_it(ask: Hook) -> None:
+@pytest.mark.parametrize("program", ["claude-code", "codex"])
+def test_a_program_that_ignores_a_changed_command_runs_only_what_is_allowed(
+    ask: Hook, server: StubServer, program: str
+) -> None:
+    """So nothing but an allowed call is answered with one."""
+    decides(server, "deny")
+    assert said(ask(program, BASH, "--mode", "run")) == "deny"
+    decides(server, "ask")
+    server.bend(EXECUTE, lambda _: (202, {**SESSION, "status": "pending", "approve_url": "http://approve"}))
+    assert said(done := ask(program, BASH, "--mode", "run")) == "deny"
+    assert "http://approve" in done.out
+
+
+def test_who_cannot_be_given_another_command_is_told_it(ask: Hook, server: StubServer) -> None:
+    decides(server, "allow")
     done = ask("cursor", SHELL, "--mode", "run")
     assert said(done) == "deny"
     assert "atom run" in done.json["agent_message"]
@@ -215,15 +230,17 @@ PAST: list[object] = [
 @pytest.mark.parametrize("mode", ["check", "run"])
 @pytest.mark.parametrize("program", ["claude-code", "codex", "cursor"])
 def test_no_spelling_goes_past_it(ask: Hook, server: StubServer, program: str, mode: str) -> None:
-    """Governance denies everything here. What it is not asked about must be blocked, or run through it."""
+    """Governance denies everything here. What it is not asked about must be blocked."""
     for told in PAST:
         decides(server, "deny")
-        assert said(ask(program, told, "--mode", mode)) in ("deny", "blocked", "rewritten"), told
+        assert said(ask(program, told, "--mode", mode)) in ("deny", "blocked"), told
 
 
-def test_without_a_server_nothing_runs(ask: Hook) -> None:
-    for told in PAST[:20]:
-        assert said(ask("claude-code", told, url="http://127.0.0.1:9")) in ("deny", "blocked"), told
+@pytest.mark.parametrize("mode", ["check", "run"])
+@pytest.mark.parametrize("program", ["claude-code", "codex", "cursor"])
+def test_without_a_server_nothing_runs(ask: Hook, program: str, mode: str) -> None:
+    for told in PAST:
+        assert said(ask(program, told, "--mode", mode, url="http://127.0.0.1:9")) in ("deny", "blocked"), told
 
 
 def test_a_key_that_is_read_is_no_secret_any_more(ask: Hook, home: Path) -> None:
