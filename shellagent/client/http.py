@@ -206,7 +206,7 @@ def _connect(connection: http.client.HTTPConnection) -> None:
     if isinstance(connection, http.client.HTTPSConnection) or not connection.host.isascii():
         connection.connect()
         return
-    address = (connection.host.encode(), connection.port)
+    address: Any = (connection.host.encode(), connection.port)
     connection.sock = socket.create_connection(address, connection.timeout)
     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
