@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Final, TextIO
 from uuid import UUID
 
-from django.utils import timezone
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,11 +15,11 @@ from atomsite.policy_output import plan_lines
 from atomsite.terminal import is_coloured, visible
 from shellagent.admin_plans import decisions_of, requests_of, shown_scripts
 from shellagent.models import ShellSession
+from shellagent.pending import sessions_pending
+from shellagent.services import approvals_given, session_terms
 from shellagent.services.deciding import StoredRequest
 from shellagent.states import Status
 
-#: Most severe first, as a person wants to see them.
-_SEVERITY: Final = ("blocked", "unknown", "delete", "devops", "network", "build", "write", "read")
 _STYLES: Final = {
     "blocked": "bold red",
     "delete": "bold red",
@@ -52,16 +51,12 @@ class Waiting:
 
 
 def waiting() -> Waiting:
-    """Return what waits for a person now."""
-    now = timezone.now()
-    pending = ShellSession.objects.filter(status=Status.PENDING, expires_at__gt=now)
-    found = list(pending.select_related("agent", "host").order_by("id")[:_QUEUE_MAX])
-    more = pending.count() - len(found) if len(found) == _QUEUE_MAX else 0
-    return Waiting(sorted(found, key=_risk), requests_of(found), max(0, more))
-
-
-def _risk(session: ShellSession) -> tuple[int, UUID]:
-    return (_SEVERITY.index(session.category) if session.category in _SEVERITY else 0, session.pk)
+    """Return what waits for a person now, in the order of the admin's queue."""
+    pending = sessions_pending()
+    shown = [one.id for one in pending[:_QUEUE_MAX]]
+    rows = ShellSession.objects.select_related("agent", "host").in_bulk(shown)
+    found = [rows[pk] for pk in shown if pk in rows]
+    return Waiting(found, requests_of(found), len(pending) - len(shown))
 
 
 def terminal(stream: TextIO | Any) -> Console:
@@ -125,6 +120,7 @@ def card_shown(session: ShellSession, now: datetime) -> RenderableType:
         ("category", session.category),
         ("time limit", f"{session.timeout_seconds} s"),
         ("digest", session.digest),
+        *(("terms", text) for text in _terms(session) if session.status == Status.PENDING),
     ]
     if request:
         facts += [("env", f"{name}={value}") for name, value in sorted(request.env.items())]
@@ -143,11 +139,23 @@ def card_shown(session: ShellSession, now: datetime) -> RenderableType:
     return Group(*parts)
 
 
+def _terms(session: ShellSession) -> list[str]:
+    """Return what is asked of approvers besides one person's word."""
+    terms = session_terms(session)
+    told = []
+    if terms.approvals > 1:
+        told.append(f"{approvals_given(session.pk, session.digest)} of {terms.approvals} people have approved it")
+    if terms.needs_code:
+        told.append("a one-time code is needed")
+    return told
+
+
 def change_lines(before: Waiting, after: Waiting, now: datetime, *, as_json: bool) -> list[str]:
     """Return what changed in the queue, a line each: what waits since, and what waits no more and what became of it."""
     known, stands = {item.pk for item in before.sessions}, {item.pk for item in after.sessions}
     came = [item for item in after.sessions if item.pk not in known]
-    gone = list(ShellSession.objects.filter(pk__in=known - stands).order_by("id"))
+    # Behind what is shown others may wait too: one of those is not gone.
+    gone = list(ShellSession.objects.filter(pk__in=known - stands).exclude(status=Status.PENDING).order_by("id"))
     if as_json:
         return [
             json.dumps({"event": event, **_brief(session, line)})

@@ -65,16 +65,14 @@ _ENDS: Final = frozenset(
     }
 )
 _DECISIONS: Final = frozenset({Tag.SESSION_QUEUED, Tag.SESSION_REJECTED, Tag.SESSION_DENIED})
-#: By the tag's name: told from the release on that has the tag.
-_NAMED: Final = {"promotion:proposed": Kind.PROMOTION}
 _ALONE: Final[Mapping[Tag, Kind]] = {
     Tag.SESSION_PENDING: Kind.WAITING,
     Tag.SESSION_EXPIRED: Kind.EXPIRED,
     Tag.TRAIL_UNSOUND: Kind.TRAIL_NOT_SOUND,
     Tag.KILL_SWITCH_ON: Kind.KILL_SWITCH,
     Tag.KILL_SWITCH_OFF: Kind.KILL_SWITCH,
+    Tag.PROMOTION_PROPOSED: Kind.PROMOTION,
     **dict.fromkeys(_ENDS, Kind.FINISHED),
-    **{tag: _NAMED[tag] for tag in Tag if tag in _NAMED},
 }
 _LEVELS: Final = ("STUDENT", "INTERN", "SUPERVISED", "AUTONOMOUS")
 #: The events that may lead to a notice.
@@ -84,7 +82,9 @@ OVER: Final = _ENDS | {Tag.SESSION_DENIED, Tag.SESSION_REJECTED, Tag.SESSION_EXP
 
 
 def outcome_of(event: Event) -> str:
-    """Return how it went, as a notice says it: of a kill switch, whether it is on now."""
+    """Return how it went, as a notice says it: of a kill switch whether it is on now, of a promotion to what."""
+    if event.tag is Tag.PROMOTION_PROPOSED:
+        return str(event.data.get("after", ""))
     return {Tag.KILL_SWITCH_ON: "on", Tag.KILL_SWITCH_OFF: "lifted"}.get(event.tag, str(event.outcome))
 
 

@@ -11,7 +11,9 @@ from django.core.management import CommandError, call_command
 
 from audit.models import AuditEvent
 from shellagent.models import ShellSession
-from tests.shellagent.scene import ASKED, Scene
+from tests.conftest import person
+from tests.shellagent.scene import ASKED, Scene, tags
+from tests.shellagent.test_terms import authenticator, terms
 
 Approvals = Callable[..., tuple[int, str]]
 ANNAS = "password of approver"
@@ -154,3 +156,37 @@ class TestDeciding:
         for wrong in (("show", "abcd"), ("show", "f" * 32), ("show", ""), ("judge",), ("watch", "--seconds", "-1")):
             assert approvals(*wrong)[0] == 64
         assert ShellSession.objects.get(pk=session.pk).status == "pending"
+
+    def test_the_second_of_two_people_decides(self, approvals: Approvals, scene: Scene, approver: User) -> None:
+        terms("read", approvals_required=2)
+        person("second", "shellagent.approve")
+        session = scene.session(ASKED)
+        code, told = approvals(*approve(session), typed=f"{ANNAS}\n")
+        assert (code, told) == (0, "Approved by you. A second person has to approve it too.\n")
+        code, told = approvals(*approve(session), typed=f"{ANNAS}\n")
+        assert (code, "Another person has to be the second" in told) == (1, True)
+        assert "1 of 2 people have approved it" in approvals("show", str(session.pk))[1]
+        code, told = approvals(*approve(session, user="second"), typed="password of second\n")
+        assert (code, told) == (0, "Approved. It runs as soon as the host takes it.\n")
+        assert tags(session) == ["pending", "approved_by_one", "queued"]
+
+    def test_a_one_time_code_comes_with_the_command_or_is_asked_for(
+        self,
+        approvals: Approvals,
+        scene: Scene,
+        approver: User,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        terms("read", needs_code=True)
+        session, other = scene.session(ASKED), scene.session(ASKED)
+        assert "a one-time code is needed" in approvals("show", str(session.pk))[1]
+        code, told = approvals(*approve(session), typed=f"{ANNAS}\n")
+        assert (code, "you have no authenticator yet" in told) == (77, True)
+        shown = authenticator(approver)
+        code, told = approvals(*approve(session), typed=f"{ANNAS}\n")
+        assert (code, "needs a one-time code of your authenticator" in told) == (77, True)
+        assert approvals(*approve(session, "--code", shown()), typed=f"{ANNAS}\n")[0] == 0
+        asked = {"Password of approver: ": ANNAS, "One-time code: ": shown(1)}
+        monkeypatch.setattr("getpass.getpass", asked.__getitem__)
+        assert approvals("approve", str(other.pk), "--as", "approver")[0] == 0
+        assert ShellSession.objects.filter(status="queued").count() == 2
