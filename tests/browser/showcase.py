@@ -87,6 +87,7 @@ class Showcase:
             working_directory="/tmp/reports",  # noqa: S108 - in what is asked for, not here
             env={"LANG": "C.UTF-8"},
         )
+        self.granted = self._counted("april", "may", "june", "july")
         for _ in range(2):
             restart = self.ask(Maturity.INTERN, "docker restart web", reason="It answers with errors since noon.")
         #: Where both are decided on together.
@@ -116,6 +117,19 @@ class Showcase:
         if maturity is not Maturity.STUDENT:
             agent = agent_set_maturity(agent=agent, maturity=maturity, reason="Its record is good.", actor=actor)
         return agent
+
+    def _counted(self, *months: str) -> ShellSession:
+        """Let an agent count lines of file after file, by a person's word. Returns the session that still waits."""
+        for month in months:
+            session = self.ask(
+                Maturity.STUDENT,
+                f"wc -l /tmp/reports/{month}.csv",
+                working_directory="/tmp/reports",  # noqa: S108
+            )
+            if month != months[-1]:
+                session_approve(session=session, approver=self.admin)
+                self._run(session, stdout=b"40 lines\n")
+        return session
 
     def _grow(self, agent: Agent, like: ShellSession) -> None:
         """Give an agent four weeks of work, after which the review proposes it."""

@@ -1,6 +1,5 @@
 """A person logs in and decides; the real host then runs it, or does not."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -66,35 +65,6 @@ def test_rejects_in_two_taps_with_a_reason_for_the_agent(product: Product, admin
     shown = product.session(session["id"], "student")
     assert (shown["status"], shown["next_action"]) == ("rejected", "revise")
     assert shown["approval"]["reason"].startswith("Look first.")
-
-
-def test_a_new_request_comes_to_the_queue_and_is_decided_by_the_keyboard(product: Product, admin: Visitor) -> None:
-    log_in(admin, product, "/queue")
-    page = admin.page
-    first = asked(product)
-    row = page.locator(f"#session-{first['id']}")
-    expect(row).to_be_visible(timeout=5_000)
-    expect(page).to_have_title(re.compile(r"^\(\d+\) Queue"))
-    icon = page.locator("link[rel=icon]")
-    expect(icon).to_have_attribute("href", re.compile("^data:image/svg"))
-    page.keyboard.press("?")
-    expect(page.locator("#queue-help")).to_be_visible()
-    page.keyboard.press("?")
-    page.keyboard.press("a")
-    assert product.session(first["id"], "student")["status"] == "pending", "nothing is chosen yet"
-    second = asked(product, "ls /var")
-    expect(page.locator(f"#session-{second['id']}")).to_be_visible(timeout=5_000)
-    page.keyboard.press("j")
-    expect(row).to_have_attribute("aria-current", "true")
-    page.keyboard.press("a")
-    expect(page.locator(".messagelist")).to_contain_text("Approved for demo-student")
-    page.keyboard.press("j")
-    page.keyboard.press("r")
-    page.wait_for_url("**/s/*?reject*")
-    page.get_by_label("Or in your own words").fill("not now")
-    page.get_by_role("button", name="Reject", exact=True).click()
-    expect(page.locator(".messagelist")).to_contain_text("Rejected for demo-student")
-    assert product.session(second["id"], "student")["approval"]["reason"] == "not now"
 
 
 def test_approves_without_javascript(product: Product, chromium: Browser) -> None:

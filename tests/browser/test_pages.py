@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from governance.policy.types import Maturity
-from shellagent.models import ShellSession
+from governance.services import user_party
+from shellagent.models import Host, ShellSession
+from shellagent.services import killswitch_off, killswitch_on
 from tests.browser.conftest import SIZES, Visitor
 from tests.browser.showcase import PASSWORD, Showcase, card_of, page_of
 from tests.e2e.product import Product
@@ -117,14 +120,32 @@ def test_every_page_of_the_admin(visitor: Visitor, showcase: Showcase) -> None:
     assert not too_wide
 
 
+@pytest.fixture
+def stopped(showcase: Showcase) -> Iterator[None]:
+    """A host is stopped, and every page says so."""
+    what: Any = {"actor": user_party(showcase.admin), "host": Host.objects.get(name="staging-2")}
+    killswitch_on(reason="Its disk is failing, and backups of it come first.", **what)
+    yield
+    killswitch_off(reason="It has a new disk.", **what)
+
+
+@pytest.mark.usefixtures("stopped")
 def test_axe_finds_nothing_serious(visitor: Visitor, showcase: Showcase) -> None:
-    waiting, ended = card_of(showcase.pending), card_of(showcase.failed)
-    paths = ("/admin/", "/queue", waiting, f"{waiting}?reject", ended, showcase.same, page_of(showcase.pending.pk))
+    waiting, grant = card_of(showcase.pending), f"{card_of(showcase.granted)}/grant"
+    paths = [
+        *("/admin/", "/queue", waiting, f"{waiting}?reject", card_of(showcase.failed), showcase.same),
+        *(page_of(showcase.pending.pk), page_of(showcase.succeeded.pk)),
+        *(f"/admin/governance/agent/{agent.pk}/change/" for agent in showcase.agents.values()),
+        *(f"{grant}/command", f"{grant}/shape", f"{waiting}/grant/command"),
+        *("/admin/governance/killswitch/", "/code"),
+    ]
     found = {}
     for scheme in ("light", "dark"):
         visitor.page.emulate_media(color_scheme=scheme)
         for path in paths:
             page = visitor.go(path)
+            expect(page.get_by_role("alert", name="Kill switch")).to_be_visible()
+            assert visitor.overflow() <= 0, path
             # The script is evaluated, which the content security policy lets a debugger do.
             violations = Axe().run(page).response["violations"]
             serious = [one for one in violations if one["impact"] in ("serious", "critical")]
