@@ -157,7 +157,8 @@ def queue_same_view(request: HttpRequest, digest: str) -> HttpResponse:
     """Show every session that asks for exactly this, and decide on those that were shown, by POST."""
     _check(request)
     rows = ShellSession.objects.select_related("agent", "host")
-    ids = [one.id for one in sessions_pending() if one.digest == digest][:SAME_MAX]
+    alike = [one.id for one in sessions_pending() if one.digest == digest]
+    ids = alike[:SAME_MAX]
     if request.method == "POST":
         shown = set(request.POST.getlist("session"))
         _decide_same(
@@ -171,6 +172,7 @@ def queue_same_view(request: HttpRequest, digest: str) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "The same, asked for several times",
         "cards": cards,
+        "asked": len(alike),
         "first": cards[0],
         "decidable": [card for card in cards if not card.refusal],
         "digest": digest,

@@ -42,6 +42,7 @@ def record_part(request: HttpRequest, agent: Agent) -> dict[str, Any]:
         "record_chart": record_chart(agent),
         "score": f"{int(found.score * 1000) / 1000:.3f}",
         "score_thousandths": int(found.score * 1000),
+        "score_needed": found.next.least_score * 10 if found.next else 950,
         "quality": f"{int(found.earned.quality * 1000) / 1000:.3f}",
         "criteria": _criteria(found),
         "proposal": proposal,

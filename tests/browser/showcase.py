@@ -87,7 +87,7 @@ class Showcase:
             working_directory="/tmp/reports",  # noqa: S108 - in what is asked for, not here
             env={"LANG": "C.UTF-8"},
         )
-        self.granted = self._counted("april", "may", "june", "july")
+        self.granted = self._counted("january", "february", "march", "april")
         for _ in range(2):
             restart = self.ask(Maturity.INTERN, "docker restart web", reason="It answers with errors since noon.")
         #: Where both are decided on together.

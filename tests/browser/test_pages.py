@@ -190,6 +190,7 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
         "result": page_of(showcase.succeeded.pk),
         "agent": f"/admin/governance/agent/{agent}/change/",
         "record": f"/admin/governance/agent/{showcase.agents[Maturity.INTERN].pk}/change/",
+        "grant": f"{card_of(showcase.granted)}/grant/shape",
         "host": f"/admin/shellagent/host/{showcase.host.pk}/change/",
         "matrix": "/admin/governance/matrixrow/",
     }
@@ -211,6 +212,11 @@ def test_screenshots(visitor: Visitor, showcase: Showcase, shots: Path, request:
         page.screenshot(path=shots / "card-reject-phone.png")
         page.emulate_media(color_scheme="dark")
         visitor.go(card_of(showcase.pending)).screenshot(path=shots / "card-phone-dark.png")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_screenshot_of_what_is_stopped(desktop: Visitor, shots: Path) -> None:
+    desktop.go("/admin/governance/killswitch/").screenshot(path=shots / "stopped.png")
 
 
 def test_dark_mode_follows_the_reader(desktop: Visitor) -> None:
