@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from bench import account, claim, host, machine, output, policy, report, trail
+from bench import account, claim, host, machine, output, pages, policy, report, trail
 from bench.figures import Run
 from bench.gates import Verdict, gates
 from bench.options import Options, parse
@@ -27,8 +27,8 @@ DATABASES = ("sqlite", "postgres")
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return its exit status. The report is written only where nothing failed."""
     options = parse(arguments)
-    if options.only_trail:
-        return _only_trail(options)
+    if options.only_part:
+        return _only_part(options)
     if options.install_peers:
         install_peers()
     postgres = Postgres(options.postgres_url)
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         run.host = host.measure(is_quick=options.is_quick)
         if options.with_claim:
             _claim(options, run, postgres)
+        if options.with_pages and not options.only:
+            _pages(options, run, postgres)
         if options.with_trail and not options.only:
             _trail(options, run, postgres)
     except KeyboardInterrupt:
@@ -115,16 +117,28 @@ def _trail(options: Options, run: Run, postgres: Postgres) -> None:
             run.broken.append(f"the trail on {database}: {failure}")
 
 
-def _only_trail(options: Options) -> int:
+def _pages(options: Options, run: Run, postgres: Postgres) -> None:
+    for database in DATABASES:
+        if database == "postgres" and postgres.missing():
+            continue
+        try:
+            with Workspace() as workspace:
+                run.pages += pages.measure(workspace, database, postgres, options)
+        except PeerFailed as failure:
+            run.broken.append(f"the pages on {database}: {failure}")
+
+
+def _only_part(options: Options) -> int:
     run = Run(datetime.now(UTC).isoformat(timespec="seconds"), {}, options.host_concurrency)
+    measure, table = (_trail, report.trail_table) if options.only_part == "trail" else (_pages, report.pages_table)
     try:
-        _trail(options, run, Postgres(options.postgres_url))
+        measure(options, run, Postgres(options.postgres_url))
     except KeyboardInterrupt:
         say("stopped; everything that was started is gone")
         return 130
     if options.json:
         options.json.write_text(report.to_json(run))
-    say(report.trail_table(run))
+    say(table(run))
     return _judge(options, run)
 
 

@@ -140,6 +140,20 @@ class DoorFigure:
     initialize: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PageFigure:
+    """A page of who approves: the milliseconds of each time that it was asked for, and what it costs."""
+
+    database: str
+    waiting: int
+    sessions: int
+    name: str
+    took_ms: tuple[float, ...]
+    #: The median of what this process worked, whatever else the machine did.
+    cpu_ms: float
+    queries: int
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that one run found."""
@@ -155,6 +169,7 @@ class Run:
     output: list[OutputFigure] = field(default_factory=list)
     trail: list[TrailFigure] = field(default_factory=list)
     doors: list[DoorFigure] = field(default_factory=list)
+    pages: list[PageFigure] = field(default_factory=list)
     host: HostFigure | None = None
     notes: list[str] = field(default_factory=list)
     #: What should have been measured besides the rows and could not be.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from bench.figures import Footprint, OutputFigure, Row, Run, TrailFigure, ratios
 
 DATABASES = (("sqlite", "SQLite", 1.75), ("postgres", "PostgreSQL", 2.5))
+TITLES = {database: title for database, title, _factor in DATABASES}
 DJANGOQ_FACTOR = 2.5
 CELERY_FACTOR = 0.7
 CLAIM_FACTOR = 2.0
@@ -21,6 +22,8 @@ WEB_WORKER_MIB = 110.0
 IDLE_PERCENT = 0.5
 #: Events a second at least, by database.
 APPEND_RATES = {"sqlite": 300.0, "postgres": 1000.0}
+#: Of any page of who approves, with 500 that wait and a million sessions of one agent.
+PAGE_MS = 1000.0
 #: For a million events.
 VERIFY_SECONDS = 30.0
 VERIFY_MIB = 190.0  # 200 MB
@@ -75,6 +78,7 @@ def gates(run: Run) -> list[Gate]:
     found.append(Gate("what the host adds to a command, in ms", HOST_ADDS_MS, run.host.added_ms() if run.host else ()))
     found += [gate for one in run.trail for gate in _trail(one)]
     found += [gate for one in run.output for gate in _output(one)]
+    found += [Gate(f"{one.name}, in ms, {TITLES[one.database]}", PAGE_MS, one.took_ms) for one in run.pages]
     for door in run.doors:
         more = tuple((mine - api) * 1000 for mine, api in zip(door.atom, door.api, strict=True))
         found.append(
@@ -86,7 +90,7 @@ def gates(run: Run) -> list[Gate]:
 
 
 def _trail(one: TrailFigure) -> list[Gate]:
-    title = "SQLite" if one.key == "sqlite" else "PostgreSQL"
+    title = TITLES[one.key]
     rate = APPEND_RATES[one.key]
     longest = (
         [Gate(f"the longest append in ms, {title}", 1000, (one.append_longest_ms,))] if one.key == "sqlite" else []

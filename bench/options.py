@@ -11,6 +11,7 @@ DEFAULT_POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres"
 EPILOG = """examples:
   python -m bench                          the whole run, about ten minutes; writes docs/benchmarks.md
   python -m bench --rounds 5 --only ssh-master --only ours-sqlite --no-claim
+  python -m bench --pages                  only the pages of who approves, by an agent with a million sessions
   python -m bench --trail                  only the audit trail: appending, verifying a million events, its cost
   python -m bench --quick                  a smoke run of about a minute: no gates, no report
   python -m bench --install-peers          first installs ssh and sudo with apt-get (as root, Debian and its kin)
@@ -37,9 +38,14 @@ class Options:
     install_peers: bool
     with_claim: bool
     with_trail: bool
+    with_pages: bool
+    waiting: int
+    page_sessions: int
+    page_rounds: int
     trail_events: int
     trail_seconds: float
-    only_trail: bool
+    #: `trail` or `pages`, where nothing else is wanted.
+    only_part: str
     report: Path | None
     json: Path | None
 
@@ -59,7 +65,8 @@ def parse(arguments: list[str] | None = None) -> Options:
         parser.print_usage()
         raise SystemExit(64)
     quick: bool = found.quick
-    report = found.report or (None if quick or found.only or found.trail else REPOSITORY / "docs" / "benchmarks.md")
+    part = "trail" if found.trail else "pages" if found.pages else ""
+    report = found.report or (None if quick or found.only or part else REPOSITORY / "docs" / "benchmarks.md")
     return Options(
         rounds=1 if quick else found.rounds,
         passes=1 if quick else 4,
@@ -77,9 +84,13 @@ def parse(arguments: list[str] | None = None) -> Options:
         install_peers=found.install_peers,
         with_claim=not found.no_claim,
         with_trail=not found.no_trail,
+        with_pages=not found.no_pages,
+        waiting=50 if quick else 500,
+        page_sessions=20_000 if quick else 1_000_000,
+        page_rounds=3 if quick else 15,
         trail_events=20_000 if quick else found.trail_events,
         trail_seconds=2.0 if quick else 15.0,
-        only_trail=found.trail,
+        only_part=part,
         report=report,
         json=found.json,
     )
@@ -103,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-gate", action="store_true", help="report only; exit 0 whatever the figures are")
     parser.add_argument("--no-claim", action="store_true", help="leave out claiming from 10,000 and 1,000,000 sessions")
     parser.add_argument("--no-trail", action="store_true", help="leave out the audit trail's own figures")
+    parser.add_argument("--no-pages", action="store_true", help="leave out the pages of who approves")
+    parser.add_argument("--pages", action="store_true", help="only the pages of who approves, with their gates")
     parser.add_argument("--trail", action="store_true", help="only the audit trail's own figures, with their gates")
     parser.add_argument(
         "--trail-events", type=int, default=1_000_000, help="events that are verified (default %(default)s)"

@@ -57,6 +57,13 @@ programs do.
 
 """
 
+PAGES = """## Deciding
+
+Milliseconds of a page through the whole stack of Django in one process, of which it works itself so many; the browser's
+part is not among them. {waiting} requests wait, and the agent has {sessions:,} sessions of a year.
+
+"""
+
 TRAIL = """## The audit trail
 
 A writer commits one event a transaction while a sealer works: on SQLite threads of one process, as the web server's
@@ -94,6 +101,7 @@ def to_markdown(run: Run, *, account: str, at_once: int) -> str:
         _footprints(run),
         _claims(run),
         trail_table(run),
+        pages_table(run),
         _policy(run),
         _host(run),
         _output(run),
@@ -277,6 +285,26 @@ def trail_table(run: Run) -> str:
         "of a command's round trip, %",
     )
     return TRAIL + _table(head, rows) if rows else ""
+
+
+def pages_table(run: Run) -> str:
+    """Return the figures of the pages of who approves, as a section."""
+    if not run.pages:
+        return ""
+    rows = [
+        (
+            one.name,
+            one.database,
+            f"{statistics.median(one.took_ms):.0f}",
+            f"{max(one.took_ms):.0f}",
+            f"{one.cpu_ms:.0f}",
+            str(one.queries),
+        )
+        for one in sorted(run.pages, key=lambda one: one.name)
+    ]
+    head = ("page", "database", "median, ms", "longest, ms", "its own work, ms", "queries")
+    first = run.pages[0]
+    return PAGES.format(waiting=first.waiting, sessions=first.sessions) + _table(head, rows)
 
 
 def _doors(run: Run) -> str:

@@ -12,13 +12,10 @@ from datetime import datetime
 from uuid import UUID
 
 import django
-from django.db import connection, transaction
+from django.db import transaction
 
-FILL = """
-INSERT INTO shellagent_shellsession ({columns})
-WITH RECURSIVE g(n) AS ({series})
-SELECT {values} FROM shellagent_shellsession AS t, g WHERE t.id = %s
-"""
+from bench.projects.filling import fill
+
 #: What differs from the copied session. Of a hundred sessions one is queued for the host that claims and one for
 #: another host, the rest is history; the queue lies behind what is asked for now, so a claim meets its own session.
 COLUMNS = {
@@ -26,20 +23,6 @@ COLUMNS = {
     "host_id": "CASE WHEN n %% 100 = 0 THEN {host} ELSE {other} END",
     "queue_key": "CASE WHEN n %% 100 < 2 THEN 9000000000000000 + n ELSE 1000000000000000 + n END",
 }
-SQLITE = {
-    "series": "SELECT {low} UNION ALL SELECT n + 1 FROM g WHERE n < {high}",
-    "id": "printf('%%012x7%%03x8%%015x', 1700000000000 + n / 8, n %% 8, n)",
-    "expires_at": "'2099-01-01 00:00:00'",
-    "analyze": "ANALYZE",
-}
-POSTGRES = {
-    "series": "SELECT n::bigint FROM generate_series({low}, {high}) AS n",
-    "id": "(lpad(to_hex(1700000000000 + n / 8), 12, '0') || '7' || lpad(to_hex(n %% 8), 3, '0') || '8'"
-    " || lpad(to_hex(n), 15, '0'))::uuid",
-    "expires_at": "'2099-01-01 00:00:00+00:00'::timestamptz",
-    "analyze": "VACUUM ANALYZE",
-}
-CHUNK = 100_000
 #: As many as one claim of the product takes at most.
 CLAIM_BATCH = 32
 WARM = 20
@@ -69,27 +52,14 @@ class _Probe:
         self.asker = Asker(agent.pk, agent.name, agent.maturity, is_suspended=False, party=party)
         self.host = Host.objects.get()
         self.other = Host.objects.create(name="other")
-        self.columns = [field.column for field in ShellSession._meta.local_concrete_fields if field.column]
         self.template = self._ask()
         self.filled = 0
         ShellSession.objects.filter(pk=self.template).update(status="succeeded")
 
     def fill(self, size: int) -> None:
         """Add copies of one session until there are `size` of them, and let the planner know."""
-        is_sqlite = connection.vendor == "sqlite"
-        dialect = SQLITE if is_sqlite else POSTGRES
-        own = {"id": dialect["id"], "expires_at": dialect["expires_at"]} | COLUMNS
-        values = ", ".join(own.get(column, f't."{column}"') for column in self.columns)
-        with connection.cursor() as cursor:
-            for low in range(self.filled + 1, size + 1, CHUNK):
-                high = min(low + CHUNK - 1, size)
-                statement = FILL.format(
-                    columns=", ".join(f'"{column}"' for column in self.columns),
-                    series=dialect["series"].format(low=low, high=high),
-                    values=values.format(host=self.host.pk, other=self.other.pk),
-                )
-                cursor.execute(statement, [self.template.hex if is_sqlite else self.template])
-            cursor.execute(dialect["analyze"])
+        own = {name: text.format(host=self.host.pk, other=self.other.pk) for name, text in COLUMNS.items()}
+        fill(self.template, self.filled + 1, size, "1700000000000 + n / 8", lambda _dialect: own)
         self.filled = size
 
     def measure(self, samples: int) -> dict[str, object]:

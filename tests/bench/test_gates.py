@@ -5,7 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from bench.figures import ClaimFigure, DoorFigure, Footprint, HostFigure, OutputFigure, Row, Run, p95, ratios
+from bench.figures import (
+    ClaimFigure,
+    DoorFigure,
+    Footprint,
+    HostFigure,
+    OutputFigure,
+    PageFigure,
+    Row,
+    Run,
+    p95,
+    ratios,
+)
 from bench.gates import Gate, Verdict, gates
 from bench.options import parse
 from bench.report import to_json, to_markdown
@@ -85,6 +96,18 @@ def test_what_the_doors_cost_are_gates(run: Run) -> None:
     assert "`atom run -- true`" in to_markdown(run, account="", at_once=1)
     run.doors = [DoorFigure("sqlite", (0.010,), (0.131,), (1.1,))]
     assert found() == [Verdict.FAIL, Verdict.FAIL]
+
+
+def test_the_pages_of_who_approves_are_gates(run: Run) -> None:
+    def found() -> dict[str, Verdict]:
+        return {gate.name: gate.verdict for gate in gates(run) if gate.name.startswith("the queue,")}
+
+    assert found() == {}
+    run.pages = [PageFigure("sqlite", 500, 1_000_000, "the queue", (40.0, 900.0, 50.0), 33.0, 16)]
+    assert found() == {"the queue, in ms, SQLite": Verdict.PASS}
+    assert "| the queue | sqlite | 50 | 900 | 33 | 16 |" in to_markdown(run, account="", at_once=1)
+    run.pages = [replace(run.pages[0], took_ms=(1001.0,))]
+    assert found() == {"the queue, in ms, SQLite": Verdict.FAIL}
 
 
 def test_what_the_host_adds_and_what_output_costs_are_gates(run: Run) -> None:
