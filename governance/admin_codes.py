@@ -3,7 +3,6 @@
 from base64 import b32encode
 from typing import Any
 
-import segno
 from django import forms
 from django.contrib import admin
 from django.contrib.auth import authenticate
@@ -70,6 +69,9 @@ def _page(request: HttpRequest, user: User, device: TOTPDevice | None = None) ->
         "others": people_with_codes(but=user) if user.is_superuser else [],
     }
     if device is not None:
+        # Four mebibytes in a process that may never draw one.
+        import segno  # noqa: PLC0415
+
         drawn = segno.make(device.config_url).svg_inline(scale=5, light="#fff")
         # Drawn by segno from an address of ours: there is nothing of anybody else's in it.
         context |= {"drawn": mark_safe(drawn), "secret": b32encode(device.bin_key).decode()}  # noqa: S308

@@ -7,8 +7,8 @@ from pathlib import Path
 LOOK = """
 import sys
 from atomsite.asgi import application
-unused = {"requests", "psycopg", "coreapi"} & set(sys.modules)
-import requests, rest_framework.test
+unused = {"requests", "psycopg", "coreapi", "jinja2", "segno"} & set(sys.modules)
+import requests, segno
 print(sorted(unused), requests.__name__, callable(application))
 """
 
