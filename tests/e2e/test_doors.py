@@ -1,154 +1,89 @@
 """An agent's doors against a running product: `atom`, the typed client, a generated one, and clients of MCP."""
 
 import asyncio
-import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp import Client
 
-from audit.trail import SYSTEM
-from governance.models import Agent, AgentKey
-from governance.services import key_issue, key_revoke
 from shellagent.client import Atom, DeniedError, UnauthorisedError
 from shellagent.client_file import main as make_file
-from tests.e2e.product import MANAGE, ROOT, Process, Product, eventually, free_port
+from tests.e2e.doors import connected
+from tests.e2e.product import ROOT, Product
 
 pytestmark = pytest.mark.e2e
 
-INSPECTOR = shutil.which("mcp-inspector") or shutil.which("npx")
+
+@pytest.fixture(params=["stdio", "http"])
+def address(request: pytest.FixtureRequest, http: str) -> str:
+    """The address of the MCP server; empty for one over the standard streams."""
+    return http if request.param == "http" else ""
 
 
-@pytest.fixture(scope="module")
-def http(product: Product) -> Iterator[str]:
-    """The address of an MCP server over HTTP, which has no key of its own."""
-    port, log = free_port(), product.folder / "mcp.log"
-    argv = [*MANAGE, "mcp", "--http", "--port", str(port)]
-    with log.open("wb") as stream:
-        popen = subprocess.Popen(argv, env={**product.environment(), "ATOM_URL": product.url}, cwd=ROOT, stderr=stream)
-    process = Process("mcp", popen, log)
-    try:
-        eventually(lambda: "listening" in process.text(), seconds=60, why=process.text)
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        assert process.stop(signal.SIGINT) in (0, 130)
+async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool that answers with a result."""
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    return dict(result.structured_content or {})
 
 
-def apart(work: Callable[[], object]) -> None:
-    """Do something on a thread of its own, whose connection to the database ends with it."""
-    try:
-        work()
-    finally:
-        connections.close_all()
-
-
-@asynccontextmanager
-async def connected(product: Product, http: str, door: str, key: str) -> AsyncIterator[Client]:
-    """A client of the SDK's, over one of the transports."""
-    if door == "http":
-        async with (
-            create_mcp_http_client(headers={"Authorization": f"Bearer {key}"}) as calls,
-            Client(streamable_http_client(http, http_client=calls)) as client,
-        ):
-            yield client
-        return
-    environment = {**os.environ, **product.environment(), "ATOM_URL": product.url, "ATOM_KEY": key}
-    server = StdioServerParameters(command=MANAGE[0], args=[*MANAGE[1:], "mcp"], env=environment)
-    async with Client(stdio_client(server)) as client:
-        yield client
-
-
-@pytest.mark.parametrize("door", ["stdio", "http"])
-def test_a_model_runs_what_it_may_and_is_told_why_not(product: Product, http: str, door: str) -> None:
-    def decide(decision: str, reason: str = "") -> Callable[[str], Awaitable[int]]:
-        async def work(session_id: str) -> int:
-            return (await asyncio.to_thread(product.person().decide, session_id, decision, reason)).status_code
-
-        return work
-
+def test_a_model_waits_while_a_person_decides(product: Product, address: str) -> None:
     async def story() -> None:
-        async with connected(product, http, door, product.agents["student"]["key"]) as client:
-
-            async def call(tool: str, **arguments: Any) -> dict[str, Any]:
-                result = await client.call_tool(tool, arguments)
-                assert not result.is_error, result.content
-                return dict(result.structured_content or {})
-
-            asked = await call("run_command", command="ls /tmp", wait_seconds=0)
+        async with connected(product, address, product.agents["student"]["key"]) as client:
+            asked = await called(client, "run_command", command="ls /tmp", wait_seconds=0)
             assert (asked["status"], asked["approve_url"] in asked["next_step"]) == ("pending", True)
-            waiting = asyncio.ensure_future(call("get_command", id=asked["id"], wait_seconds=30))
-            assert await decide("approve")(asked["id"]) == 200
+            waiting = asyncio.ensure_future(called(client, "get_command", id=asked["id"], wait_seconds=30))
+            assert (await called(client, "check_policy", command="sudo reboot"))["outcome"] == "deny"
+            await asyncio.to_thread(product.person().decide, asked["id"], "approve")
             assert ((await waiting)["status"], (await waiting)["exit_code"]) == ("succeeded", 0)
-
-            asked = await call("run_command", command="ls  /tmp", wait_seconds=0, idempotency_key=f"once-{door}")
-            again = await call("run_command", command="ls  /tmp", wait_seconds=0, idempotency_key=f"once-{door}")
-            assert again["id"] == asked["id"]
-            assert await decide("reject", "Not on this machine.")(asked["id"]) == 200
-            rejected = await call("get_command", id=asked["id"])
-            assert (rejected["status"], "Not on this machine." in rejected["next_step"]) == ("rejected", True)
-
-            asked = await call("run_command", command="ls /tmp", wait_seconds=0)
-            assert (await call("cancel_command", id=asked["id"]))["status"] == "cancelled"
-            assert (await call("list_commands", status="cancelled"))["commands"][0]["id"] == asked["id"]
-            assert (await call("check_policy", command="sudo reboot"))["outcome"] == "deny"
-        async with connected(product, http, door, product.agents["autonomous"]["key"]) as client:
-            assert (await call("run_command", command="echo hi"))["stdout"] == "hi\n"
-            late = await call("run_command", argv=["sleep", "30"], timeout_seconds=1)
-            assert (late["status"], "timeout" in late["next_step"]) == ("timed_out", True)
 
     asyncio.run(story())
 
 
-def test_a_revoked_key_and_a_server_that_is_down_are_said(product: Product, http: str) -> None:
-    agent = Agent.objects.get(pk=product.agents["intern"]["id"])
-    key = key_issue(agent=agent, actor=SYSTEM, label="short")
-    issued = AgentKey.objects.get(label="short")
+def test_nothing_runs_twice_and_nothing_is_lost(product: Product, address: str) -> None:
+    """Two calls at once, a client that goes in the middle of a wait, and arguments that are none."""
+    key = product.agents["student"]["key"]
 
-    async def said(door: str, during: Callable[[], object]) -> str:
-        async with connected(product, http, door, key) as client:
-            assert not (await client.call_tool("list_commands", {})).is_error
-            await asyncio.to_thread(apart, during)
-            result = await client.call_tool("run_command", {"command": "ls"})
-            assert result.is_error
-            return str(result.content[0].text)  # type: ignore[union-attr]
+    async def gone() -> None:
+        async with connected(product, address, key) as client:
+            waiting = asyncio.ensure_future(called(client, "run_command", command="ls /", wait_seconds=45))
+            while not [line async for line in listed(client, "ls /")]:
+                await asyncio.sleep(0.2)
+            waiting.cancel()
 
-    web = product.processes["web"]
-    assert "No server answers" in asyncio.run(said("http", web.stop))
-    product.start_web()
-    assert "another key" in asyncio.run(said("stdio", lambda: key_revoke(key=issued, actor=SYSTEM)))
-    with pytest.raises(UnauthorisedError), Atom(product.url, key) as atom:
-        atom.status()
+    async def listed(client: Client, command: str) -> AsyncIterator[dict[str, Any]]:
+        for line in (await called(client, "list_commands", status="pending"))["commands"]:
+            if line["command"] == command:
+                yield line
 
+    async def story() -> None:
+        await gone()
+        async with connected(product, address, key) as client:
+            (left,) = [line async for line in listed(client, "ls /")]
+            assert product.person().decide(left["id"], "approve").status_code == 200
+            assert (await called(client, "get_command", id=left["id"]))["status"] == "succeeded"
 
-@pytest.mark.skipif(INSPECTOR is None, reason="needs Node.js")
-def test_the_inspector_of_the_mcp_project_works_with_it(product: Product) -> None:
-    inspector = [INSPECTOR, *(["--yes", "@modelcontextprotocol/inspector@2.12.0"] if "npx" in str(INSPECTOR) else [])]
-    key = product.agents["autonomous"]["key"]
-    call = ["--method", "tools/call", "--tool-name", "run_command", "--tool-arg", "command=echo hi"]
-    environment = ["-e", f"ATOM_URL={product.url}", "-e", f"ATOM_KEY={key}"]
-    done = subprocess.run(
-        [str(word) for word in (*inspector, "--cli", *environment, *MANAGE, "mcp", *call)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    if "ENOTFOUND" in done.stderr or "ECONNREFUSED" in done.stderr:
-        pytest.skip("the inspector is not installed and cannot be fetched")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["structuredContent"]["stdout"] == "hi\n"
+            same = {"command": "ls  /tmp", "wait_seconds": 0, "idempotency_key": f"once{bool(address)}"}
+            one, other = await asyncio.gather(*(called(client, "run_command", **same) for _ in range(2)))
+            assert one["id"] == other["id"]
+            assert len([line async for line in listed(client, "ls  /tmp")]) == 1
+            assert (await called(client, "cancel_command", id=one["id"]))["status"] == "cancelled"
+
+            for wrong, said in (
+                ({"command": "echo " + "x" * 1_000_000}, "at most 8192"),
+                ({"argv": ["echo", 5]}, "argv"),
+                ({"command": "ls", "working_directory": "tmp"}, "absolute"),
+            ):
+                result = await client.call_tool("run_command", wrong)
+                assert (result.is_error, said in result.content[0].text) == (True, True)  # type: ignore[union-attr]
+            assert (await called(client, "list_commands"))["commands"][0]["id"] == one["id"], "nothing came of these"
+
+    asyncio.run(story())
 
 
 def test_atom_is_told_of_an_approval_and_of_a_rejection(product: Product, tmp_path: Path) -> None:
@@ -192,6 +127,8 @@ def test_the_typed_client(product: Product) -> None:
         with pytest.raises(DeniedError, match="blocked") as caught:
             atom.execute("sudo reboot")
         assert caught.value.problem["decision"]["outcome"] == "deny"
+    with pytest.raises(UnauthorisedError), Atom(product.url, "ata_nobody") as atom:
+        atom.status()
 
 
 def test_a_client_that_was_generated_of_the_description(product: Product, tmp_path: Path) -> None:

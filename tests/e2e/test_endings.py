@@ -1,0 +1,82 @@
+"""The seven ways that asking for a command can end, through each door, as the model reads them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from audit.trail import SYSTEM
+from governance.models import Agent, AgentKey
+from governance.services import key_issue, key_revoke
+from tests.e2e.ai_tool import Tool
+from tests.e2e.doors import INSPECTOR, Door, Hooked, Inspector, Mcp, Shell, id_in
+from tests.e2e.product import Product
+
+pytestmark = pytest.mark.e2e
+
+REASON = "Not on this machine."
+DOORS = ["stdio", "http", "atom", "hook-check", "hook-run"]
+Make = Callable[[str], Door]
+
+
+@pytest.fixture(
+    params=[*DOORS, pytest.param("inspector", marks=pytest.mark.skipif(INSPECTOR is None, reason="needs Node.js"))]
+)
+def door(request: pytest.FixtureRequest, product: Product, http: str, tmp_path: Path) -> Make:
+    """Make a door for a key."""
+
+    def make(key: str) -> Door:
+        match request.param:
+            case "stdio" | "http":
+                return Mcp(product, key, http if request.param == "http" else "")
+            case "inspector":
+                return Inspector(product, key)
+            case "atom":
+                return Shell(product, key, tmp_path)
+            case hooked:
+                return Hooked(Tool(product, tmp_path, key), hooked.removeprefix("hook-"))
+
+    return make
+
+
+@contextmanager
+def away(product: Product) -> Iterator[None]:
+    """Have no web server for a while."""
+    product.processes["web"].stop()
+    try:
+        yield
+    finally:
+        product.start_web()
+
+
+def test_each_ending_is_read_by_the_model(product: Product, door: Make, tmp_path: Path) -> None:
+    person, student = product.person(), door(product.agents["student"]["key"])
+
+    def decided(command: str, decision: str, reason: str = "", timeout_seconds: int | None = None) -> str:
+        asked = student.ask(command, timeout_seconds=timeout_seconds)
+        assert f"{product.url}/" in asked, "it has the link"
+        session_id = id_in(asked)
+        assert person.decide(session_id, decision, reason).status_code == 200
+        return student.look(session_id)
+
+    allowed = door(product.agents["autonomous"]["key"]).ask("echo it ran")
+    assert "it ran" in allowed
+    (tmp_path / "listed.txt").touch()
+    assert "listed.txt" in decided(f"ls {tmp_path}", "approve")
+    assert REASON in decided(f"touch {tmp_path}/rejected", "reject", REASON)
+    assert "timed_out" in decided("sleep 60", "approve", timeout_seconds=1)
+
+    waiting = id_in(student.ask(f"touch {tmp_path}/cancelled"))
+    assert "cancelled" in student.cancel(waiting)
+    assert "cancelled" in student.look(waiting)
+
+    agent = Agent.objects.get(pk=product.agents["autonomous"]["id"])
+    fresh = door(key_issue(agent=agent, actor=SYSTEM, label="short"))
+    assert "it ran" in fresh.ask("echo it ran")
+    key_revoke(key=AgentKey.objects.filter(label="short").latest("pk"), actor=SYSTEM)
+    assert "revoked" in fresh.ask(f"touch {tmp_path}/revoked")
+
+    with away(product):
+        assert "No server answers" in student.ask(f"touch {tmp_path}/away")
+    assert not {"rejected", "cancelled", "revoked", "away"} & {path.name for path in tmp_path.iterdir()}
