@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation, ValidationError
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -23,7 +23,7 @@ from governance.errors import (
     ProblemError,
     UnauthenticatedError,
 )
-from shellagent.errors import TooManyError
+from shellagent.errors import TooLargeError, TooManyError
 from shellagent.protocol import ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,8 @@ def _problem(error: Exception) -> tuple[ProblemError | None, dict[str, str]]:
     elif isinstance(error, ProtocolError):
         problem = InvalidError(str(error))
     elif isinstance(error, SuspiciousOperation):
-        problem = InvalidError("A form of this size or with so many fields is not read.")
+        is_large = isinstance(error, RequestDataTooBig)
+        problem = TooLargeError() if is_large else InvalidError("A form with so many fields is not read.")
     elif isinstance(error, Http404):
         problem = NotFoundError()
     elif isinstance(error, PermissionDenied):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from audit.models import AuditEvent
@@ -114,6 +115,12 @@ BAD = [
     Bad(
         "far too large",
         b'{"command": "' + b"a" * limits.BODY_MAX_BYTES + b'"}',
+        problem="too-large",
+        status=413,
+    ),
+    Bad(
+        "so large that the framework does not read it",
+        b'{"command": "' + b"a" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) + b'"}',
         problem="too-large",
         status=413,
     ),
