@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.test.utils import setup_databases, teardown_databases
+from django.test.utils import teardown_databases
 
 from shellagent.notifying import outbox
 from tests.database import OwnDatabase, cloned
+from tests.template import make_test_database
 
 
 def person(name: str, *permissions: str, is_superuser: bool = False) -> User:
@@ -57,7 +58,7 @@ def django_db_setup(
 ) -> Iterator[None]:
     """The migrated test database. pytest-django's own makes it only where a test has the django_db mark."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default": None}, serialized_aliases=[])
+        made = make_test_database()
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
