@@ -22,6 +22,8 @@ PYTEST_ARGS ?=
 SHOW_COVERAGE := --cov --cov-branch --cov-report=term
 COVERAGE ?=
 
+# Real processes and browsers only: what they import takes seconds, which the fast tests need not wait for.
+SLOW_ONLY := $(addprefix --ignore=,tests/e2e tests/browser tests/shellagent/test_schema.py)
 # What never asks a database, and so says the same on any.
 ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
 
@@ -37,10 +39,10 @@ run: $(VENV)/.run-stamp ## Set up what is missing and start everything under one
 
 test: $(VENV)/.dev-stamp ## The fast tests on SQLite, and on PostgreSQL where TEST_DATABASE_URL is set
 	@echo "Fast tests on SQLite"
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(COVERAGE) $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(COVERAGE) $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
 	@echo "Fast tests on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(ANY_DATABASE) $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(ANY_DATABASE) $(PYTEST_ARGS)
 else
 	@echo "PostgreSQL was left out: TEST_DATABASE_URL is not set."
 endif
@@ -67,7 +69,7 @@ faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 s
 	@$(PY) -m faults trail
 
 coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SHOW_COVERAGE) $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(SHOW_COVERAGE) $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; writes docs/benchmarks.md
 	@$(PY) -m bench
