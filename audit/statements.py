@@ -5,7 +5,7 @@ keep the ORM's own conversions, so that a value looks the same whichever way it 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ from audit import driver
 
 Value = TypeVar("Value")
 _PLAIN: frozenset[type] = frozenset({str, int, bool, bytes, type(None)})
-_Built = tuple[str, list[Any], list[tuple[int, int]], list[tuple[int, list[Any], Any]]]
+_Converters = list[tuple[int, list[Any], Any]]
+_Built = tuple[str, list[Any], list[tuple[int, int]], _Converters]
 
 
 def insert(rows: Sequence[models.Model]) -> None:
@@ -111,20 +112,31 @@ class Prepared:
         """Return the rows for these values."""
         if any(isinstance(value, list) and not value for value in values):
             return []
-        values = tuple(padded(value) if isinstance(value, list) else value for value in values)
-        lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
         database = driver.database_now()
-        key = (database.vendor, *lengths)
+        sql, params, converters = self._filled(values, database.vendor)
+        found = driver.fetch(sql, params, database)
+        return [_converted(row, converters, database) for row in found] if converters else found
+
+    def plan(self, *values: Any) -> str:
+        """Return how the database goes about these values, in its own words."""
+        database = driver.database_now()
+        sql, params, _converters = self._filled(values, database.vendor)
+        explain = "EXPLAIN QUERY PLAN" if database.vendor == "sqlite" else "EXPLAIN"
+        return "\n".join(str(row[-1]) for row in driver.fetch(f"{explain} {sql}", params, database))
+
+    def _filled(self, values: Sequence[Any], vendor: str) -> tuple[str, list[Any], _Converters]:
+        values = [padded(value) if isinstance(value, list) else value for value in values]
+        lengths = tuple(len(value) if isinstance(value, list) else 0 for value in values)
+        key = (vendor, *lengths)
         built = self._built.get(key)
         if built is None:
             built = self._built[key] = self._compile(lengths)
         sql, template, places, converters = built
         flat = list(itertools.chain.from_iterable(value if isinstance(value, list) else (value,) for value in values))
-        params, adapt = list(template), _adapter(database.vendor)
+        params, adapt = list(template), _adapter(vendor)
         for position, index in places:
             params[position] = adapt(flat[index])
-        found = driver.fetch(sql, params, database)
-        return [_converted(row, converters, database) for row in found] if converters else found
+        return sql, params, converters
 
     def _compile(self, lengths: Sequence[int]) -> _Built:
         numbers = itertools.count(1)
@@ -139,8 +151,27 @@ class Prepared:
         places = [(position, adapted.index(param)) for position, param in enumerate(params) if param in adapted]
         if {index for _position, index in places} != set(range(len(flat))):
             raise ValueError("a value has no place in the query that was built")
+        sql, kept = _with_constants(sql, params, {position for position, _index in places})
+        places = [(kept.index(position), index) for position, index in places]
         converters = compiler.get_converters([column for column, _sql, _alias in compiler.select])
-        return sql, list(params), places, [(at, found, column) for at, (found, column) in converters.items()]
+        values = [params[position] for position in kept]
+        return sql, values, places, [(at, found, column) for at, (found, column) in converters.items()]
+
+
+def _with_constants(sql: str, params: Sequence[Any], varying: Collection[int]) -> tuple[str, list[int]]:
+    """Write the texts and numbers that never vary into the SQL. Returns it, and which parameters are left.
+
+    Only then can a planner tell that a partial index holds what a query wants: SQLite read a host's whole history in
+    its place, and PostgreSQL's generic plans cannot use one either.
+    """
+    parts = sql.split("%s")
+    kept = [at for at, value in enumerate(params) if at in varying or type(value) not in (str, int)]
+    values = ["%s" if at in kept else _literal(value) for at, value in enumerate(params)]
+    return "".join(itertools.chain.from_iterable(zip(parts, [*values, ""], strict=True))), kept
+
+
+def _literal(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''").replace("%", "%%") + "'"
 
 
 def padded(values: Sequence[Value]) -> list[Value]:

@@ -158,7 +158,7 @@ def sessions_of_host(host_id: int, ids: list[UUID]) -> dict[UUID, ShellSession]:
     return {session.pk: session for session in sessions}
 
 
-_CLAIMED_BEFORE = Prepared(
+CLAIMED_BEFORE = Prepared(
     lambda host_id, claim_key: ShellSession.objects.filter(
         host_id=host_id,
         status__in=[Status.CLAIMED.value, Status.RUNNING.value],
@@ -172,7 +172,7 @@ _CLAIMED_BEFORE = Prepared(
 
 def claimed_with(host_id: int, claim_key: str) -> list[ShellSession]:
     """Return the sessions that a host claimed with this key and that have not ended."""
-    return [_instance(ShellSession, row) for row in _CLAIMED_BEFORE.rows(host_id, claim_key)]
+    return [_instance(ShellSession, row) for row in CLAIMED_BEFORE.rows(host_id, claim_key)]
 
 
 _STATUS = Prepared(lambda session_id: ShellSession.objects.filter(pk=session_id).values_list("status"), UUID)

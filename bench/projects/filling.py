@@ -1,5 +1,6 @@
 """Very many sessions, by copying one in the database itself: through the services a million would take an hour."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
@@ -56,3 +57,7 @@ def fill(
             )
             cursor.execute(statement, [template.hex if is_sqlite else template])
         cursor.execute(dialect["analyze"])
+        if is_sqlite:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    # The disk is still busy with a gigabyte then, and what comes after would wait for it.
+    os.sync()

@@ -61,3 +61,9 @@ def test_the_claim_that_runs_is_the_one_explained(scene: Scene) -> None:
     wanted = list(queries.claimable(scene.host.pk, now).values_list("pk", flat=True)[:8])
     assert [item.pk for item in queries.next_claimable(scene.host.pk, now, 8)] == wanted
     assert queries.has_claimable(scene.host.pk, now)
+
+
+def test_what_a_claim_key_got_before_is_looked_for_among_what_runs(scene: Scene) -> None:
+    fill(scene)
+    plan = queries.CLAIMED_BEFORE.plan(scene.host.pk, "key")
+    assert "session_leases" in plan, plan
