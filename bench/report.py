@@ -66,11 +66,11 @@ part is not among them. {waiting} requests wait, and the agent has {sessions:,} 
 
 TRAIL = """## The audit trail
 
-A writer commits one event a transaction while a sealer works: on SQLite threads of one process, as the web server's
-are, on PostgreSQL processes. The events that are verified are of sessions, five each with three payloads, written by
-the product itself; verifying is all of `manage.py auditverify`, memory is that of its processes together. A look is
-what the worker does each minute, with 1,000 new events. The share of a round trip is from the product with its trail
-and, in turn, one whose `record` does nothing, which only this benchmark can start.
+A writer is a process that commits one event a transaction, while another seals. The events that are verified are of
+sessions, five each with three payloads, written by the product itself; verifying is all of `manage.py auditverify`,
+memory is that of its processes together. A look is what the worker does each minute, with 1,000 new events. The share
+of a round trip is from the product with its trail and, in turn, one whose `record` does nothing, which only this
+benchmark can start.
 
 """
 

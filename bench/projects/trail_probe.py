@@ -8,7 +8,6 @@ import json
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,41 +20,26 @@ SAMPLES = 9
 
 
 def append(seconds: float) -> dict[str, Any]:
-    """Return events a second and the longest a transaction took.
+    """Return events a second and the longest a transaction took, of writers that are processes."""
+    from django.db import connections
 
-    SQLite is written by threads of one process, as the web server does; PostgreSQL by processes.
-    """
-    from django.db import connection, connections
-
-    pipes = []
-    if connection.vendor == "sqlite":
-        results: list[list[float]] = [[] for _ in range(WRITERS)]
-        stop = time.monotonic() + seconds
-        threads = [threading.Thread(target=_write, args=(stop, found.append)) for found in results]
-        threads.append(threading.Thread(target=_seal, args=(stop,)))
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        taken = [one for found in results for one in found]
-    else:
-        connections.close_all()
-        stop = time.monotonic() + seconds
-        for number in range(WRITERS + 1):
-            read, write = os.pipe()
-            if os.fork() == 0:
-                found: list[float] = []
-                _seal(stop) if number == WRITERS else _write(stop, found.append)
-                with os.fdopen(write, "w") as stream:
-                    json.dump([round(one, 5) for one in found], stream)
-                os._exit(0)
-            os.close(write)
-            pipes.append(read)
-        taken = []
-        for read in pipes:
-            with os.fdopen(read) as stream:
-                taken += json.load(stream)
-            os.wait()
+    connections.close_all()
+    stop, pipes = time.monotonic() + seconds, []
+    for number in range(WRITERS + 1):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            found: list[float] = []
+            _seal(stop) if number == WRITERS else _write(stop, found.append)
+            with os.fdopen(write, "w") as stream:
+                json.dump([round(one, 5) for one in found], stream)
+            os._exit(0)
+        os.close(write)
+        pipes.append(read)
+    taken: list[float] = []
+    for read in pipes:
+        with os.fdopen(read) as stream:
+            taken += json.load(stream)
+        os.wait()
     return {"rate": len(taken) / seconds, "longest_ms": max(taken) * 1000, "seconds": seconds}
 
 
