@@ -102,7 +102,7 @@ class _Batch:
             told: dict[str, object] = {
                 "outcome": str(report.outcome),
                 "record": digest,
-                "output_commitments": [payload.commitment for payload in late],
+                "segments": [_told(payload) for payload in late],
             }
             self.notes.append((session.pk, Tag.SESSION_LATE_RESULT, told))
             return "late"
@@ -203,7 +203,8 @@ def _ended(
         "protections": list(report.protections),
         "left_behind": list(report.left_behind),
         "rung": str(report.rung),
-        "output_commitments": [payload.commitment for payload in payloads],
+        # What came with the record, as an event of output tells it.
+        "segments": [_told(payload) for payload in payloads],
         # Which rules masked something in the output that is kept, and how often.
         **({"masked": dict(report.masked)} if report.masked else {}),
     }

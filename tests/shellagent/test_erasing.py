@@ -72,7 +72,7 @@ def test_two_people_erase_a_part(
         asked["request_commitment"]
         == hashlib.sha256(bytes(rows["request"].salt) + bytes(rows["request"].data)).hexdigest()
     )
-    assert result["output_commitments"]
+    assert result["segments"]
 
 
 def test_who_asked_does_not_confirm_and_may_take_it_back(ended: ShellSession, ann: User, superuser: User) -> None:
