@@ -29,6 +29,8 @@ MOST_SECONDS: Final = 20.0
 #: What an unconfined shell meets by itself: these only say what the sandbox opens. The others are promises of the
 #: host's that the decision rests on.
 MET_ANYWHERE: Final = frozenset(("read-only", "network", "daemon"))
+#: They run anything at a key press, and a tool's shell may give them the terminal that a host does not.
+PAGERS: Final = frozenset(("less", "man", "more"))
 RUN_WAIT_SECONDS: Final = 90
 REASON_MAX: Final = 400
 
@@ -106,7 +108,8 @@ def _checked(atom: Atom, call: ToolCall, manner: Manner) -> Answer:
 
 
 def _allowed(call: ToolCall, decision: Decision, manner: Manner) -> Answer:
-    unmet = sorted(set(decision.obligations) - MET_ANYWHERE)
+    programs = {os.path.basename(token.get("text", "")) for token in decision.tokens if token.get("role") == "program"}
+    unmet = sorted(set(decision.obligations) - MET_ANYWHERE) + [f"no terminal for {name}" for name in programs & PAGERS]
     if not unmet:
         return Answer.allowed(decision.explanation)
     own = own_call(call, manner)

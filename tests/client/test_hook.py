@@ -114,8 +114,13 @@ def test_who_has_to_be_asked_is_asked_in_the_product(ask: Hook, server: StubServ
     assert bodies[0]["reason"] == BASH["tool_input"]["description"]
 
 
-def test_what_only_a_host_can_hold_is_not_left_to_an_open_shell(ask: Hook, server: StubServer) -> None:
-    decides(server, "allow", obligations=["sandbox"])
+@pytest.mark.parametrize(
+    "decision", [{"obligations": ["sandbox"]}, {"tokens": [{"text": "/usr/bin/less", "role": "program"}]}]
+)
+def test_what_only_a_host_can_hold_is_not_left_to_an_open_shell(
+    ask: Hook, server: StubServer, decision: dict[str, Any]
+) -> None:
+    decides(server, "allow", **decision)
     done = ask("claude-code", BASH)
     assert said(done) == "deny"
     assert "atom run" in done.out
