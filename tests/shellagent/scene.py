@@ -11,13 +11,14 @@ from rest_framework.test import APIClient
 
 from audit.models import AuditEvent, AuditPayload
 from audit.trail import SYSTEM
-from governance.models import Agent
+from governance import keys
+from governance.models import Agent, AgentKey
 from governance.policy.types import Maturity
-from governance.services import agent_create, agent_party, key_issue
+from governance.services import agent_party
 from shellagent import clerk, protocol
 from shellagent.api.hot import hot_call
 from shellagent.clerk import Call, Clerk
-from shellagent.models import Approval, Decision, ExecutionRecord, Host, IdempotencyKey, ShellSession
+from shellagent.models import AgentHost, Approval, Decision, ExecutionRecord, Host, IdempotencyKey, ShellSession
 from shellagent.protocol import (
     ExecutionReport,
     HostFacts,
@@ -35,7 +36,6 @@ from shellagent.protocol import (
 from shellagent.services import (
     Ask,
     Asker,
-    agent_host_set,
     enrolment_issue,
     host_enrol,
     host_poll,
@@ -87,15 +87,18 @@ class Scene:
 
     @classmethod
     def made(cls, *, name: str = "here", maturities: tuple[Maturity, ...] = tuple(Maturity)) -> "Scene":
-        """Make it in the database."""
+        """Make it in the database: a host by its services, and the agents as the rows that theirs would write."""
         owner = person("owner")
         host, key = enrolled(name)
         scene = cls(owner, host, key)
-        for maturity in maturities:
-            agent = agent_create(name=maturity.lower(), owner=owner, actor=SYSTEM, maturity=maturity)
-            agent_host_set(agent=agent, host=host, actor=SYSTEM, is_default=True)
-            scene.agents[maturity] = agent
-            scene.keys[maturity] = key_issue(agent=agent, actor=SYSTEM)
+        made = [Agent(name=maturity.lower(), owner=owner, maturity=maturity) for maturity in maturities]
+        agents = Agent.objects.bulk_create(made)
+        AgentHost.objects.bulk_create([AgentHost(agent=agent, host=host, is_default=True) for agent in agents])
+        issued = [keys.make(keys.KeyKind.AGENT) for _ in agents]
+        rows = [AgentKey(agent=a, prefix=one.prefix, digest=one.digest) for a, one in zip(agents, issued, strict=True)]
+        AgentKey.objects.bulk_create(rows)
+        scene.agents = dict(zip(maturities, agents, strict=True))
+        scene.keys = {maturity: one.text for maturity, one in zip(maturities, issued, strict=True)}
         # What a host says of itself at its first poll counts in decisions.
         scene.poll(free_slots=0)
         scene.host.refresh_from_db()
