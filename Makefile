@@ -49,20 +49,22 @@ endif
 
 test-all: test test-slow ## The fast tests, then real processes and a real browser on the same databases
 
-test-slow: $(VENV)/.recipes-stamp ## Only the tests with real processes and a real browser, and a short fault run
+test-slow: $(VENV)/.dev-stamp $(VENV)/.recipes-stamp ## Only the tests with real processes and a real browser, and a short fault run
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slow-sqlite $(if $(TEST_DATABASE_URL),slow-postgresql)
 	@echo "Faults, in the short form"
 	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
 	@$(PY) -m faults trail --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
 
-# They mostly wait for processes, so that both databases take little longer than one.
+# They mostly wait for processes: two files at a time on each database, and both databases at once. The tests of a file
+# share one running product.
+BY_FILE := -n 2 --dist loadfile
 slow-sqlite:
 	@echo "End to end on SQLite"
-	@env -u DATABASE_URL $(PYTEST) -m "$(SLOW)" $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(PYTEST_ARGS)
 
 slow-postgresql:
 	@echo "End to end on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -m "$(SLOW)" $(ANY_DATABASE) $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(ANY_DATABASE) $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults
@@ -108,7 +110,7 @@ $(VENV)/.dev-stamp: requirements-dev.txt requirements-mcp.txt requirements.txt $
 	$(call install,requirements-dev.txt)
 
 # An environment of their own: what they need and what the product pins do not go together.
-$(VENV)/.recipes-stamp: requirements-recipes.txt $(VENV)/.dev-stamp
+$(VENV)/.recipes-stamp: requirements-recipes.txt $(VENV)/.made
 	@$(PYTHON) -m venv $(VENV)/recipes
 	@echo "Installing requirements-recipes.txt (the first time takes about a minute)"
 	@$(VENV)/recipes/bin/python -m pip install --disable-pip-version-check --no-input --quiet -r requirements-recipes.txt
