@@ -87,7 +87,7 @@ def grant_offer(session: ShellSession, kind: GrantKind) -> GrantOffer:
     if after.outcome is Outcome.ALLOW and after.has_rule(rule.shown.id):
         return GrantOffer(kind, rule)
     others = [one.justification for one in before.rules if not one.id.startswith("matrix:")]
-    why = " ".join(others) or f"{before.category} commands are a person's to decide every time."
+    why = " ".join(others) or "It runs another program: only one that is asked for by itself can be granted."
     return GrantOffer(kind, refusal=f"No grant may cover it. {why}")
 
 

@@ -363,7 +363,7 @@ def _check_stops(asker: Asker, host: str | None = None) -> None:
     if stop := stop_of(agent=asker.name, host=host):
         _refused(asker, "kill-switch")
         raise StoppedError(
-            f"{stop.by} stopped {stop.what}: {stop.reason} Nothing begins until a person lifts it.",
+            f"{stop.by} stopped {stop.what}: {stop.reason.rstrip('.')}. Nothing begins until a person lifts it.",
             stopped={"scope": stop.scope, "subject": stop.subject, "since": stop.since.isoformat()},
         )
 
