@@ -112,6 +112,7 @@ def queue_context(
         "place": place,
         "count": len(pending),
         "found": len(found),
+        "newest": max((one.id for one in found), default=""),
         "cards": waiting_cards([sessions[one.id] for one in shown if one.id in sessions], person(request)),
         "alike": {digest: count for digest, count in alike.items() if count > 1},
         "filters": _filters(pending, wanted),

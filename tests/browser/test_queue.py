@@ -4,13 +4,16 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.utils import timezone
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from audit.trail import SYSTEM
 from governance.policy.types import Maturity
 from shellagent.models import Approval, ShellSession
+from shellagent.services import session_cancel
 from tests.browser.conftest import SIZES, Visitor
 from tests.browser.showcase import PASSWORD, Showcase, card_of
 from tests.e2e.product import Product
@@ -122,7 +125,8 @@ def test_keys_choose_open_and_decide(visitor: Visitor, ask: Asked) -> None:
     assert Approval.objects.get(session=sessions[0]).reason == "not now, jk"
 
 
-def test_the_browser_tells_of_what_comes_where_that_is_wanted(visitor: Visitor, ask: Asked) -> None:
+def test_the_browser_tells_of_what_comes_where_that_is_wanted(visitor: Visitor, ask: Asked, settings: Any) -> None:
+    settings.ATOM_PENDING_PER_AGENT = 100
     visitor.context.grant_permissions(["notifications"], origin=visitor.url)
     visitor.page.add_init_script(KEEP_NOTICES)
     page = with_its_clock_stopped(visitor)
@@ -131,11 +135,13 @@ def test_the_browser_tells_of_what_comes_where_that_is_wanted(visitor: Visitor, 
         found: list[dict[str, str]] = page.evaluate("notices.map(({ title, body, tag }) => ({ title, body, tag }))")
         return found
 
-    def comes(*commands: str) -> list[ShellSession]:
+    def comes(*commands: str, is_shown: bool = True) -> list[ShellSession]:
         asked = [ask(command) for command in commands]
         page.clock.run_for(LOOKS_EVERY_MILLISECONDS)
-        for session in asked:
-            expect(row_of(page, session)).to_be_visible()
+        waiting = ShellSession.objects.filter(status="pending").count()
+        expect(page.locator("#queue-count")).to_have_text(str(waiting))
+        if is_shown:
+            expect(row_of(page, asked[-1])).to_be_visible()
         return asked
 
     bell = page.locator("[data-atom-bell]")
@@ -155,5 +161,17 @@ def test_the_browser_tells_of_what_comes_where_that_is_wanted(visitor: Visitor, 
     expect(bell).to_have_text("Notify me")
     comes("ls /tmp/four")
     assert len(told()) == 2
+    bell.click()
+    # Behind the first page others come too; and what moves up from there is not new.
+    comes(*(f"ls /tmp/{number}" for number in range(25)), is_shown=False)
+    comes("ls /tmp/on-the-next-page", is_shown=False)
+    assert [notice["body"] for notice in told()[2:]] == ["New requests wait for a decision."] * 2
+    rows = page.locator("[data-atom-card]")
+    expect(rows).to_have_count(25)
+    shown = rows.last.get_attribute("id")
+    session_cancel(session=session, actor=SYSTEM)
+    page.clock.run_for(LOOKS_EVERY_MILLISECONDS)
+    expect(rows.last).not_to_have_id(str(shown))
+    assert len(told()) == 4
     page.evaluate("notices[0].shown.dispatchEvent(new Event('click'))")
     page.wait_for_url(f"**{card_of(session)}")

@@ -94,18 +94,30 @@
     icon.href = count === "0" ? icon.dataset.atomPlain : `data:image/svg+xml,${encodeURIComponent(drawn)}`;
   };
 
+  // What came since the page last looked is newer than all that waited then: ids begin with their time.
+  const newestId = () => document.getElementById("queue-summary")?.dataset.atomNewest || "";
+  let newest = newestId();
+
   // A notification of the browser's, where a person asked for them. Many that come together make one.
   const NOTIFY = "atom-notify";
   const canNotify = "Notification" in window && window.isSecureContext;
   const wantsNotices = () => canNotify && Notification.permission === "granted" && localStorage.getItem(NOTIFY) === "1";
-  const notify = (rows) => {
-    if (!rows.length || !wantsNotices()) return;
-    const [first] = rows;
-    const text = rows.length === 1 ? first.dataset.atomNotice : `${rows.length} new requests wait for a decision.`;
-    const notice = new Notification("Atom Local Agent", { body: text, tag: rows.length === 1 ? first.id : "atom-queue" });
+  const notify = (arrived) => {
+    const before = newest;
+    newest = newestId();
+    if (newest <= before || !wantsNotices()) return;
+    // A row that only moved up from the next page is not new, and what is new may be on another page.
+    const rows = arrived.filter((row) => row.id > `session-${before}`);
+    const single = rows.length === 1 && rows[0].id === `session-${newest}` ? rows[0] : null;
+    const isCounted = rows.some((row) => row.id === `session-${newest}`);
+    const many = `${isCounted ? `${rows.length} new` : "New"} requests wait for a decision.`;
+    const notice = new Notification("Atom Local Agent", {
+      body: single ? single.dataset.atomNotice : many,
+      tag: single ? single.id : "atom-queue",
+    });
     notice.addEventListener("click", () => {
       window.focus();
-      if (rows.length === 1) window.location.assign(first.dataset.atomCard);
+      if (single) window.location.assign(single.dataset.atomCard);
     });
   };
   const bell = document.querySelector("[data-atom-bell]");
