@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ PIECES = (
     (4000, "stderr", "warning: the cache is 3 days old\n"),
     (6200, "stdout", "tests/test_totals.py ....................... [100%]\n\n212 passed in 6.02s\n"),
 )
+#: Has asciinema's player play a recording and resolves at its end, with how long it takes and what the terminal shows.
+PLAY = """recording => new Promise((resolve, reject) => {
+    const element = document.getElementById("player")
+    const player = AsciinemaPlayer.create({data: recording}, element, {speed: 8, autoPlay: true, controls: false})
+    player.addEventListener("error", event => reject(new Error(JSON.stringify(event))))
+    player.addEventListener("ended", () => requestAnimationFrame(() => requestAnimationFrame(() => resolve(
+        {seconds: player.getDuration(), text: element.innerText}))))
+})"""
 
 
 class Review(Showcase):
@@ -142,6 +151,22 @@ def test_without_a_script_all_of_it_is_there(review: Review, web: Product, chrom
     page = one.go(story_of(review.told))
     expect(page.locator(".atom-frame").last).to_be_visible()
     expect(page.get_by_role("button", name="Replay")).to_have_count(0)
+    one.context.close()
+
+
+def test_asciinemas_player_plays_the_recording(review: Review, web: Product, chromium: Browser) -> None:
+    one = Visitor(chromium.new_context(**SIZES["desktop"]), web.url)
+    one.log_in("admin", PASSWORD)
+    answer = one.context.request.get(f"{web.url}/api/audit/export?format=asciicast&session={review.told.pk}")
+    page, player = chromium.new_page(), files("mkdocs_asciinema_player") / "assets"
+    page.set_content('<div id="player"></div>')
+    page.add_style_tag(content=(player / "asciinema-player.css").read_text())
+    page.add_script_tag(content=(player / "asciinema-player.min.js").read_text())
+    played = page.evaluate(PLAY, answer.text())
+    assert round(played["seconds"], 1) >= PIECES[-1][0] / 1000
+    shown = [line.rstrip() for line in played["text"].splitlines() if line.strip()]
+    assert shown == [line for _at, _stream, text in PIECES for line in text.splitlines() if line]
+    page.close()
     one.context.close()
 
 
