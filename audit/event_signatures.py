@@ -18,6 +18,7 @@ from audit.trail_keys import PublicKeys, TrailKeys
 
 _HEAD: Final = struct.Struct(">B4sII64s")
 _VERSION: Final = 1
+_MOST_KEPT: Final = 1024
 
 
 class SignatureError(ValueError):
@@ -50,12 +51,37 @@ class EventSignature:
             return False
 
 
+class _SignedHere:
+    """What this process signed lately, for its own sealer: verifying costs more than all the rest of sealing.
+
+    Whatever differs from what was signed by a bit is another message, and not in here.
+    """
+
+    def __init__(self) -> None:
+        self._newer: set[bytes] = set()
+        self._older: set[bytes] = set()
+
+    def add(self, key_id: bytes, signature: bytes, message: bytes) -> None:
+        if len(self._newer) >= _MOST_KEPT:
+            self._older, self._newer = self._newer, set()
+        self._newer.add(key_id + signature + message)
+
+    def has(self, key_id: bytes, signature: bytes, message: bytes) -> bool:
+        one = key_id + signature + message
+        return one in self._newer or one in self._older
+
+
+signed_here: Final = _SignedHere()
+
+
 def events_sign(hashes: Sequence[bytes], keys: TrailKeys) -> list[str]:
     """Return a signature for each of these events, given by the SHA-256 of their bodies."""
     leaves = [tree.leaf_hash(one) for one in hashes]
     size = len(leaves)
     root, paths = tree.root_and_paths(leaves)
-    signature = keys.sign(_message(size, root))
+    message = _message(size, root)
+    signature = keys.sign(message)
+    signed_here.add(keys.id, signature, message)
     return [
         base64.b64encode(_HEAD.pack(_VERSION, keys.id, index, size, signature) + b"".join(siblings)).decode()
         for index, siblings in enumerate(paths)
