@@ -6,11 +6,12 @@ passed over, so that a newer peer may say more.
 
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+Reader = Callable[[object], Any]
 
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 
@@ -47,14 +48,22 @@ def decode(cls: type[T], data: object) -> T:
     if not isinstance(data, Mapping):
         raise ProtocolError(f"{cls.__name__}: expected an object, not {type(data).__name__}")
     values = {}
-    for name, annotation, is_required in _fields(typing.cast(Any, cls)):
+    for name, plain, read, is_required in _readers(typing.cast(Any, cls)):
         if name in data:
             value = data[name]
-            is_plain = type(value) is annotation and annotation in _PLAIN
-            values[name] = value if is_plain else _value(f"{cls.__name__}.{name}", annotation, value)
+            values[name] = value if type(value) is plain else read(value)
         elif is_required:
             raise ProtocolError(f"{cls.__name__}.{name} is missing")
     return cls(**values)
+
+
+@functools.cache
+def _readers(cls: type) -> tuple[tuple[str, type | None, Reader, bool], ...]:
+    """Return each field's name, the type whose values stand for themselves, what reads others, whether it must be."""
+    return tuple(
+        (name, annotation if annotation in _PLAIN else None, _reader(f"{cls.__name__}.{name}", annotation), is_required)
+        for name, annotation, is_required in _fields(cls)
+    )
 
 
 @functools.cache
@@ -79,35 +88,57 @@ def _is_record(kind: type) -> bool:
     return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "_field_defaults")
 
 
-def _value(where: str, annotation: Any, value: object) -> Any:
+def _reader(where: str, annotation: Any) -> Reader:
+    """Return what reads a value of this type. Looking at types costs more than reading, so it is done once."""
     origin = typing.get_origin(annotation)
+    if origin is tuple:
+        return _list_reader(where, typing.get_args(annotation)[0])
+    if origin is dict:
+        return _object_reader(where, typing.get_args(annotation)[1])
     if origin is not None:
-        return _items(where, origin, annotation, value)
-    if isinstance(annotation, type) and _is_record(annotation):
-        return decode(annotation, value)
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        try:
-            return annotation(typing.cast(str, value))
-        except ValueError:
-            raise ProtocolError(f"{where}: {value!r} is not one of {', '.join(annotation)}") from None
-    if annotation is Any or type(value) is annotation:
+        inner = _reader(where, typing.get_args(annotation)[0])
+        return lambda value: None if value is None else inner(value)
+    if annotation is Any:
+        return lambda value: value
+    if _is_record(annotation):
+        return functools.partial(decode, annotation)
+    if issubclass(annotation, StrEnum):
+        return functools.partial(_member, where, annotation)
+    return functools.partial(_scalar, where, annotation)
+
+
+def _list_reader(where: str, inner: Any) -> Reader:
+    read = _reader(where, inner)
+
+    def read_list(value: object) -> Any:
+        if not isinstance(value, list):
+            raise ProtocolError(f"{where}: expected a list")
+        return tuple(map(read, value))
+
+    return read_list
+
+
+def _object_reader(where: str, inner: Any) -> Reader:
+    read = None if inner is Any else _reader(where, inner)
+
+    def read_object(value: object) -> Any:
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{where}: expected an object")
+        return value if read is None else {key: read(item) for key, item in value.items()}
+
+    return read_object
+
+
+def _member(where: str, annotation: type[StrEnum], value: object) -> StrEnum:
+    try:
+        return annotation(typing.cast(str, value))
+    except ValueError:
+        raise ProtocolError(f"{where}: {value!r} is not one of {', '.join(annotation)}") from None
+
+
+def _scalar(where: str, annotation: type, value: object) -> Any:
+    if type(value) is annotation:
         return value
     if annotation is float and type(value) is int:
         return float(value)
     raise ProtocolError(f"{where}: expected {annotation.__name__}, not {type(value).__name__}")
-
-
-def _items(where: str, origin: Any, annotation: Any, value: object) -> Any:
-    """Read a value whose type has a type inside: a list, an object, or one that may be None."""
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ProtocolError(f"{where}: expected a list")
-        inner = typing.get_args(annotation)[0]
-        return tuple(_value(where, inner, item) for item in value)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ProtocolError(f"{where}: expected an object")
-        inner = typing.get_args(annotation)[1]
-        return value if inner is Any else {key: _value(where, inner, item) for key, item in value.items()}
-    inner = typing.get_args(annotation)[0]
-    return None if value is None else _value(where, inner, value)
