@@ -102,9 +102,7 @@ def _reader(where: str, annotation: Any) -> Reader:
         return lambda value: value
     if _is_record(annotation):
         return functools.partial(decode, annotation)
-    if issubclass(annotation, StrEnum):
-        return functools.partial(_member, where, annotation)
-    return functools.partial(_scalar, where, annotation)
+    return functools.partial(_member if issubclass(annotation, StrEnum) else _scalar, where, annotation)
 
 
 def _list_reader(where: str, inner: Any) -> Reader:

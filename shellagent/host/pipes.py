@@ -10,12 +10,14 @@ from shellagent.host.capture import Capture
 READ_BYTES: Final = 64 * 1024
 #: A stream that has printed so much gets a pipe of this size, so that program and host take turns less often.
 WIDE_BYTES: Final = 1024 * 1024
+#: And of such a stream so much is read at once.
+WIDE_READ_BYTES: Final = 256 * 1024
 
 
 def read(descriptor: int, capture: Capture) -> bool:
     """Take what is there; returns False at the end."""
     try:
-        data = os.read(descriptor, READ_BYTES)
+        data = os.read(descriptor, READ_BYTES if capture.total < WIDE_BYTES else WIDE_READ_BYTES)
     except OSError:
         return False
     if not data:
