@@ -27,6 +27,7 @@ from shellagent.admin_reviewing import ReviewViews
 from shellagent.admin_session_page import session_context
 from shellagent.admin_trail import SessionApproverFilter
 from shellagent.models import Host, ShellSession
+from shellagent.pending import sessions_pending
 from shellagent.services import sessions_expire
 from shellagent.states import Status
 
@@ -53,7 +54,8 @@ class SessionChangeList(UncountedChangeList):
     """What waits, oldest first and apart; below it all else, newest first."""
 
     def get_results(self, request: HttpRequest) -> None:
-        waiting = self.queryset.filter(status=Status.PENDING).order_by("id")
+        # By their ids: sought by their state in the order of ids, PostgreSQL may read all that ever was asked for.
+        waiting = self.queryset.filter(pk__in=[one.id for one in sessions_pending()]).order_by("id")
         first = self.page_num <= 1
         found = list(waiting.select_related("agent", "host")[: QUEUE_LENGTH + 1]) if first else []
         self.cards = waiting_cards(found[:QUEUE_LENGTH], person(request))

@@ -1,5 +1,6 @@
 """The reads of the hot path: what every request, claim, start and record asks. Each is compiled once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -101,6 +102,16 @@ def links_of_host(host_id: int) -> dict[int, AgentHost]:
         return {link.agent_id: link for link in links}
 
     return driver.once((AgentHost, host_id), read)
+
+
+def rows_in(statuses: Collection[Status], *columns: str) -> list[tuple[Any, ...]]:
+    """Return these columns of every session in states that few sessions are in, as they are at one moment.
+
+    A part of the query for each state, and whatever narrows, groups or orders is the caller's to do: else a database
+    may read all that was ever asked for.
+    """
+    parts = [ShellSession.objects.filter(status=status).order_by().values_list(*columns) for status in statuses]
+    return list(parts[0].union(*parts[1:], all=True) if len(parts) > 1 else parts[0])
 
 
 def claimable(host_id: int, now: datetime) -> SessionQuerySet:

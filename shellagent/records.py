@@ -21,6 +21,7 @@ from governance.policy.types import Maturity
 from governance.trust import VIOLATION_DAYS, WINDOW, Criterion, Earned, Ending, Gap, earned_of
 from shellagent.models import ShellSession
 from shellagent.protocol import Reason
+from shellagent.queries import rows_in
 from shellagent.states import ACTIVE, Status
 
 #: A session's id is made this long before its transaction ends, at most.
@@ -152,7 +153,8 @@ def _count_batch(now: datetime) -> tuple[int, bool]:
         AgentDaysCounted.objects.get_or_create(pk=1, defaults=begin)
     # Two that count at once: the second waits here, and goes on from where the first one ended.
     place = AgentDaysCounted.objects.select_for_update().get(pk=1)
-    until = min([now, *_open_began()]) - _SETTLES_AFTER
+    # Of what has not ended counts may still change, and of all that began after the oldest of it.
+    until = min([now, *(began for (began,) in rows_in(ACTIVE, "created_at"))]) - _SETTLES_AFTER
     if until <= place.counted_to:
         return 0, False
     due = ShellSession.objects.filter(id__gte=_id_at(place.counted_to), id__lt=_id_at(until)).order_by("id")
@@ -171,14 +173,6 @@ def _count_batch(now: datetime) -> tuple[int, bool]:
     place.counted_to = until
     place.save(update_fields=["counted_to"])
     return len(rows), is_more
-
-
-def _open_began() -> Iterable[datetime]:
-    """Return when each session began that has not ended: from the oldest on counts may still change.
-
-    Not their least by the database: PostgreSQL would look for it in the order of time, through all that ever ended.
-    """
-    return ShellSession.objects.filter(status__in=ACTIVE).values_list("created_at", flat=True)
 
 
 def _since(agent: Agent) -> datetime:

@@ -1,11 +1,13 @@
 """What hosts have to do, as the server knows it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db.models import Count
 
 from shellagent.models import ShellSession
+from shellagent.queries import rows_in
 from shellagent.states import Status
 
 
@@ -27,14 +29,10 @@ def open_counts() -> dict[str, int]:
 
 def host_counts(host_ids: Sequence[int]) -> dict[int, HostCounts]:
     """Return the counts of these hosts, in one query."""
-    open_states = (Status.QUEUED, Status.CLAIMED, Status.RUNNING)
-    # Grouped by host, not narrowed to some: narrowed, a database may read all that a host ever ran.
-    rows = ShellSession.objects.filter(status__in=open_states).order_by().values_list("host_id", "status")
-    found: dict[int, dict[str, int]] = {host_id: {} for host_id in host_ids}
-    for host_id, status, count in rows.annotate(Count("pk")):
-        if host_id in found:
-            found[host_id][status] = count
+    found = Counter(rows_in((Status.QUEUED, Status.CLAIMED, Status.RUNNING), "host_id", "status"))
     return {
-        host_id: HostCounts(counts.get(Status.CLAIMED, 0) + counts.get(Status.RUNNING, 0), counts.get(Status.QUEUED, 0))
-        for host_id, counts in found.items()
+        host_id: HostCounts(
+            found[host_id, Status.CLAIMED] + found[host_id, Status.RUNNING], found[host_id, Status.QUEUED]
+        )
+        for host_id in host_ids
     }

@@ -1,5 +1,6 @@
 """Status, and starting and stopping a host's local agent."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -23,9 +24,10 @@ from shellagent.api.access import person, visible_sessions
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import ControlledHostSerializer, ControlSerializer, StatusSerializer
 from shellagent.api.stopping import stops_json
-from shellagent.models import Host, ShellSession
+from shellagent.models import Host
 from shellagent.protections import missing
 from shellagent.protocol import Desired
+from shellagent.queries import rows_in
 from shellagent.representation import Json, host_is_online
 from shellagent.seen import HostCounts, host_counts
 from shellagent.services import host_set_desired, sessions_expire
@@ -105,13 +107,11 @@ def _open_counts(request: Request) -> Json:
     """Return how many of the caller's sessions are in each state that has not ended, without reading its history."""
     caller: Any = request.user
     if isinstance(caller, AgentCaller):
-        # Grouped by agent, not narrowed to one: narrowed, SQLite reads all that the agent ever asked for.
-        rows = ShellSession.objects.filter(status__in=_OPEN).order_by().values_list("agent_id", "status")
-        counts = {status: count for agent, status, count in rows.annotate(Count("pk")) if agent == caller.agent_id}
+        counts = Counter(status for agent, status in rows_in(_OPEN, "agent_id", "status") if agent == caller.agent_id)
     else:
         mine = visible_sessions(request).filter(status__in=_OPEN).order_by()
-        counts = dict(mine.values_list("status").annotate(Count("pk")))
-    return {status.value: counts.get(status.value, 0) for status in _OPEN}
+        counts = Counter(dict(mine.values_list("status").annotate(Count("pk"))))
+    return {status.value: counts[status.value] for status in _OPEN}
 
 
 class ControlView(GenericAPIView[Any]):

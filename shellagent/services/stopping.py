@@ -11,7 +11,6 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from audit.tags import Tag
@@ -21,8 +20,9 @@ from governance.models import Agent, KillSwitch
 from governance.policies import policy_changed
 from governance.stops import Stop, stops_in_force
 from shellagent import limits, wake
-from shellagent.models import Host, SessionQuerySet, ShellSession
+from shellagent.models import Host, ShellSession
 from shellagent.protocol import Reason
+from shellagent.queries import rows_in
 from shellagent.services.moving import session_note, sessions_move
 from shellagent.states import Status
 
@@ -81,14 +81,12 @@ def stops_enforce() -> int:
     """
     ended = 0
     for stop in stops_in_force():
-        running = list(_covered(stop, Status.RUNNING).values_list("host_id", flat=True).distinct())
-        for host_id in running:
+        for host_id in sorted({host_id for _pk, host_id, _reason in _covered(stop, Status.RUNNING)}):
             with transaction.atomic():
                 ended += running_stop(host_id, [stop])
-        while batch := list(_covered(stop, *_WAITING).values_list("pk", flat=True)[:_BATCH]):
-            if not (cancelled := _cancel(batch, stop)):
-                break  # Somebody else is at it.
-            ended += cancelled
+        waiting = [session_id for session_id, _host_id, _reason in _covered(stop, *_WAITING)]
+        for begin in range(0, len(waiting), _BATCH):
+            ended += _cancel(waiting[begin : begin + _BATCH], stop)
     return ended
 
 
@@ -99,8 +97,9 @@ def running_stop(host_id: int, stops: Collection[Stop]) -> int:
     """
     ordered = 0
     for stop in stops:
-        due = _covered(stop, Status.RUNNING).filter(host_id=host_id).exclude(cancel_reason=Reason.KILL_SWITCH)
-        for session_id in due.values_list("pk", flat=True):
+        for session_id, where, reason in _covered(stop, Status.RUNNING):
+            if where != host_id or reason == Reason.KILL_SWITCH:
+                continue
             still = ShellSession.objects.filter(pk=session_id, status=Status.RUNNING)
             columns = {"cancel_requested_at": timezone.now(), "cancel_reason": Reason.KILL_SWITCH.value}
             columns |= _intervention(stop, "aborted")
@@ -139,14 +138,14 @@ def _intervention(stop: Stop, how: str) -> dict[str, Any]:
     return {"intervention": how} if stop.scope == KillSwitch.Scope.AGENT else {}
 
 
-def _covered(stop: Stop, *statuses: Status) -> SessionQuerySet:
-    whose = Q()
-    if stop.scope == KillSwitch.Scope.HOST:
-        whose = Q(host__name=stop.subject)
-    elif stop.scope == KillSwitch.Scope.AGENT:
-        whose = Q(agent__name=stop.subject)
-    # By the index on the status, in the order in which they were asked for.
-    return ShellSession.objects.filter(whose, status__in=statuses).order_by("pk")
+def _covered(stop: Stop, *statuses: Status) -> list[tuple[UUID, int, str]]:
+    """Return id, host's id and `cancel_reason` of each session in these states that a switch covers, by age."""
+    agents, hosts = (dict(model.objects.values_list("pk", "name")) for model in (Agent, Host))
+    return sorted(
+        (pk, host_id, reason)
+        for pk, host_id, reason, agent_id in rows_in(statuses, "pk", "host_id", "cancel_reason", "agent_id")
+        if stop.covers(agent=agents[agent_id], host=hosts[host_id])
+    )
 
 
 def _tell(tag: Tag, row: KillSwitch, actor: Party, subject: Host | Agent | None) -> None:
