@@ -2,14 +2,21 @@
 
 from uuid import UUID
 
+import pytest
 from django.db import connection
 from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from audit.trail import SYSTEM
+from governance.policy.types import Maturity
 from shellagent import queries
 from shellagent.models import ShellSession
+from shellagent.records import agent_days_count
+from shellagent.seen import host_counts
+from shellagent.services import killswitch_on
 from shellagent.states import Status
-from tests.shellagent.scene import Scene, enrolled
+from tests.shellagent.scene import ALLOWED, Scene, enrolled
 
 ROWS = 4000
 
@@ -67,3 +74,24 @@ def test_what_a_claim_key_got_before_is_looked_for_among_what_runs(scene: Scene)
     fill(scene)
     plan = queries.CLAIMED_BEFORE.plan(scene.host.pk, "key")
     assert "session_leases" in plan, plan
+
+
+@pytest.mark.skipif(
+    "connection.vendor != 'sqlite'", reason="a table this small is read whole on PostgreSQL, and rightly"
+)
+def test_what_has_not_ended_is_found_without_reading_what_has(scene: Scene) -> None:
+    fill(scene)
+    with CaptureQueriesContext(connection) as seen:
+        host_counts([scene.host.pk])
+        agent_days_count(timezone.now())
+        assert scene.as_agent(ALLOWED[0]).call("GET", "/api/local-agent/status").status == 200
+        killswitch_on(reason="It loops.", actor=SYSTEM, agent=scene.agents[Maturity.STUDENT])
+    plans = {}
+    for sql in (query["sql"] for query in seen.captured_queries if query["sql"].startswith("SELECT")):
+        # The first row by an order that an index has is no matter.
+        if "shellagent_shellsession" in sql and not sql.endswith("LIMIT 1"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+                plans[sql] = "\n".join(str(row[-1]) for row in cursor.fetchall())
+    assert len(plans) >= 4
+    assert not {sql: plan for sql, plan in plans.items() if "SCAN shellagent_shellsession" in plan}
