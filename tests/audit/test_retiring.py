@@ -1,6 +1,8 @@
 """Retiring: exactly what a sound bundle holds may go, by a signed statement, and nothing else ever."""
 
+import hashlib
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -62,6 +64,8 @@ def test_what_a_bundle_holds_goes_and_the_trail_still_verifies(log: None) -> Non
     assert retire(content) == Retired(0, 8, 2, 8)
     assert list(AuditEvent.objects.filter(pk__in=ids).order_by("id").values_list("pk", flat=True)) == ids[8:]
     assert AuditLeaf.objects.count() == 13
+    told = json.loads(AuditEvent.objects.get(tag=Tag.TRAIL_RETIRED).body)["data"]
+    assert (told["first"], told["size"], told["bundle"]) == (0, 8, hashlib.sha256(content).hexdigest())
     report = verified()
     assert (report.verdict, report.retired, report.size) == (Verdict.SOUND, 8, 13), report.findings
     # Nothing else may go, or change, and a statement stays.
