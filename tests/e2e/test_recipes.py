@@ -172,6 +172,7 @@ class Workflow:
         self.connections = found["connections"]
         self.product = product
         self.item: dict[str, Any] = {}
+        self.fixed: dict[str, str] = {}
 
     def run(self) -> dict[str, Any]:
         name, steps = "Start", 0
@@ -185,7 +186,9 @@ class Workflow:
     def step(self, node: dict[str, Any]) -> int:
         """Do what a node does, and return which of its outputs is taken."""
         kind, given = node["type"].rpartition(".")[2], node["parameters"]
-        if kind == "httpRequest":
+        if kind == "set":
+            self.fixed |= {item["name"]: item["value"] for item in given["assignments"]["assignments"]}
+        elif kind == "httpRequest":
             named = given.get("headerParameters", {}).get("parameters", [])
             headers = {item["name"]: self.filled(item["value"]) for item in named}
             answer = requests.request(
@@ -205,12 +208,15 @@ class Workflow:
 
     def filled(self, text: str) -> str:
         """Return an expression with what it names put in."""
-        names = {"$env.ATOM_URL": self.product.url, "$execution.id": "1"}
+        names = {f"$('Server').first().json.{name}": value for name, value in self.fixed.items()}
+        names |= {"$workflow.id": "a", "$execution.id": "1"}
         names |= {f"$json.{name}": value for name, value in self.item.items() if not isinstance(value, dict | list)}
         return re.sub(r"{{ (.+?) }}", lambda found: str(names[found[1]]), text.removeprefix("="))
 
 
 def test_the_workflow_asks_and_comes_to_its_end(product: Product, there: Path) -> None:
+    file = there / "n8n_workflow.json"
+    file.write_text(file.read_text().replace("http://localhost:8000", product.url))
     with deciding(product):
-        ended = Workflow(there / "n8n_workflow.json", product).run()
+        ended = Workflow(file, product).run()
     assert (ended["status"], ended["exit_code"]) == ("succeeded", 0)
