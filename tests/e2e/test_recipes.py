@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -220,3 +221,26 @@ def test_the_workflow_asks_and_comes_to_its_end(product: Product, there: Path) -
     with deciding(product):
         ended = Workflow(file, product).run()
     assert (ended["status"], ended["exit_code"]) == ("succeeded", 0)
+
+
+@pytest.mark.skipif(shutil.which("n8n") is None, reason="needs n8n")
+def test_n8n_itself_runs_the_workflow(product: Product, there: Path) -> None:
+    def n8n(*arguments: str) -> str:
+        environment = {**os.environ, "N8N_USER_FOLDER": str(there), "N8N_DIAGNOSTICS_ENABLED": "false"}
+        done = subprocess.run(
+            ["n8n", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    workflow = json.loads((there / "n8n_workflow.json").read_text().replace("http://localhost:8000", product.url))
+    (name,) = {node["credentials"]["httpHeaderAuth"]["name"] for node in workflow["nodes"] if "credentials" in node}
+    header = {"name": "Authorization", "value": product.headers("student")["Authorization"]}
+    (there / "key.json").write_text(json.dumps([{"id": "key", "name": name, "type": "httpHeaderAuth", "data": header}]))
+    (there / "workflow.json").write_text(json.dumps({**workflow, "id": "atom"}))
+    n8n("import:credentials", f"--input={there}/key.json")
+    n8n("import:workflow", f"--input={there}/workflow.json")
+    with deciding(product):
+        ran = n8n("execute", "--id=atom", "--rawOutput")
+    assert '"lastNodeExecuted": "Done"' in ran
+    assert '"exit_code": 0' in ran
