@@ -67,10 +67,16 @@ def test_rejects_in_two_taps_with_a_reason_for_the_agent(product: Product, admin
     assert shown["approval"]["reason"].startswith("Look first.")
 
 
-def test_approves_without_javascript(product: Product, chromium: Browser) -> None:
-    session = asked(product)
+def test_decides_without_javascript(product: Product, chromium: Browser) -> None:
+    session, other = asked(product), asked(product, "ls /var")
     visitor = Visitor(chromium.new_context(java_script_enabled=False), product.url)
     log_in(visitor, product, "/queue")
-    visitor.page.locator(f"#session-{session['id']}").get_by_role("button", name="Approve").click()
-    expect(visitor.page.locator(".messagelist")).to_contain_text("Approved for demo-student")
+    page = visitor.page
+    page.locator(f"#session-{session['id']}").get_by_role("button", name="Approve").click()
+    expect(page.locator(".messagelist")).to_contain_text("Approved for demo-student")
+    page.locator(f"#session-{other['id']}").get_by_role("link", name="Reject…").click()
+    page.get_by_role("button", name="Do not do this.").click()
+    expect(page.locator(".messagelist")).to_contain_text("Rejected for demo-student")
     product.until(session["id"], "succeeded")
+    assert product.session(other["id"], "student")["approval"]["reason"] == "Do not do this. Go on without it."
+    visitor.context.close()

@@ -88,6 +88,18 @@ def test_what_comes_is_shown_by_the_next_look(visitor: Visitor, ask: Asked) -> N
         expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
 
 
+def test_a_clock_that_is_a_day_ahead_counts_down_by_the_servers(visitor: Visitor, ask: Asked) -> None:
+    session = ask("ls /tmp")
+    visitor.page.clock.install(time=timezone.now() + timedelta(days=1))
+    page = visitor.go("/queue")
+    left = row_of(page, session).locator("[data-atom-until]")
+    page.clock.run_for(2000)
+    expect(left).to_have_text(re.compile(r"^1[34]:\d\d$"))
+    visitor.go(card_of(session))
+    page.clock.run_for(2000)
+    expect(page.locator(".atom-left")).to_have_text(re.compile(r"^1[34]:\d\d$"))
+
+
 def test_keys_choose_open_and_decide(visitor: Visitor, ask: Asked) -> None:
     page = visitor.page
     sessions = [ask(f"ls /tmp/{name}") for name in ("one", "two", "three")]
