@@ -1,6 +1,7 @@
 # ruff: noqa: S608  (names of tables are put into this SQL)
 """What a database administrator could do to the trail, each on a database of its own, and what the verifier says."""
 
+import io
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
+from atomsite.commands import guarded
+from atomsite.management.commands import auditverify
 from audit import notes, sealing, trail_keys, triggers, verifying
 from audit.erasing import payloads_erase
 from audit.models import AuditCheckpoint, AuditEvent, AuditPayload
@@ -145,6 +148,37 @@ def test_a_rotated_key_leaves_what_it_signed(log: list[str], tmp_path: Path, set
 )
 def test_the_commands_codes(log: list[str], arguments: list[str], code: int) -> None:
     assert left_with(*arguments, "--json") == code
+
+
+def test_wrong_usage_and_a_crash_never_read_as_tampering(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def code_of(*arguments: str) -> int:
+        try:
+            return guarded(["manage.py", "auditverify", *arguments])
+        except SystemExit as left:
+            return int(left.code or 0)
+
+    for wrong in ("--from=-1", "--from=x", "--entry=7", "--receipt=/nowhere", "--bundle=/nowhere", "--wrong"):
+        assert code_of(wrong) == 64, wrong
+    assert code_of("--last", "--from=3") == 64
+
+    def crash(*_args: object, **_options: object) -> Report:
+        raise RuntimeError
+
+    monkeypatch.setattr(verifying, "verify", crash)
+    assert code_of() == 70
+
+
+def test_a_long_run_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    command = auditverify.Command()
+    command._progress(50, 100)
+    assert terminal.getvalue() == ""
+    command._progress(250_000, 1_000_000)
+    assert terminal.getvalue() == f"\r[{'#' * 10}{'.' * 30}] 250,000 of 1,000,000"
 
 
 def left_with(*arguments: str) -> int:
