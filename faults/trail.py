@@ -28,11 +28,14 @@ from bench.workspace import PeerFailed, Workspace, run
 from faults.clocks import Clock, build
 from faults.options import DATABASES
 from faults.report import say
+from faults.small_server import small_server
 from faults.stack import MANAGE
 
 SIZE_MIB = 48
+#: For a server of its own: what it begins with takes two thirds of it.
+SERVER_MIB = 96
 STAGE_SECONDS = 3600
-STAGES = ("kills", "writers", "disk", "clock", "attacks", "flips")
+STAGES = ("kills", "writers", "disk", "server", "clock", "attacks", "flips")
 EPILOG = """examples:
   python -m faults trail                              the long form on both databases, about half an hour
   python -m faults trail --short                      the same with small numbers, about half a minute a database
@@ -92,6 +95,8 @@ def _run_on(database: str, postgres: Postgres, asked: argparse.Namespace) -> dic
             env["DATABASE_URL"] = postgres.create(workspace, "trail")
         run([sys.executable, MANAGE, "init"], env=env, cwd=REPOSITORY)
         for stage in stages:
+            if stage == "server" and database != "postgres":
+                continue
             began = time.monotonic()
             with _place(database, postgres, workspace, stage, env) as (own, said):
                 argv = [sys.executable, "-m", "faults.trail_inside", json.dumps({"stage": stage, **wanted, **said})]
@@ -104,27 +109,33 @@ def _run_on(database: str, postgres: Postgres, asked: argparse.Namespace) -> dic
 @contextmanager
 def _place(
     database: str, postgres: Postgres, workspace: Workspace, stage: str, env: dict[str, str]
-) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     """Make what only this stage needs. Yields its environment, and what the stage has to know of it."""
-    said = {"room": "", "page": ""}
+    said: dict[str, Any] = {"room": "", "page": ""}
     with ExitStack() as stack:
         if stage == "clock" and (library := build(workspace.path)):
             page = workspace.path / "clock"
             env, said["page"] = {**env, **Clock(page, library).environment()}, str(page)
-        if stage == "disk" and (folder := stack.enter_context(_small_file_system(workspace))):
+        if stage == "disk" and (folder := stack.enter_context(_small_file_system(workspace, stage))):
             said["room"] = str(folder)
             url = f"sqlite:///{folder}/trail.sqlite3"
             if database == "postgres":
                 url = stack.enter_context(_small_database(postgres, folder))
             env = {**env, "DATABASE_URL": url}
             run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
+        if stage == "server" and (folder := stack.enter_context(_small_file_system(workspace, stage, SERVER_MIB))):
+            server = stack.enter_context(small_server(folder, workspace.folder("logs")))
+            if server:
+                said |= {"room": str(folder), "start": server.start, "log": str(server.log)}
+                env = {**env, "DATABASE_URL": server.url}
+                run([sys.executable, MANAGE, "migrate", "-v", "0"], env=env, cwd=REPOSITORY)
         yield env, said
 
 
 @contextmanager
-def _small_file_system(workspace: Workspace) -> Iterator[Path | None]:
-    folder = workspace.folder("small")
-    argv = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "atom-trail", str(folder)]
+def _small_file_system(workspace: Workspace, stage: str, size_mib: int = SIZE_MIB) -> Iterator[Path | None]:
+    folder = workspace.folder(f"small-{stage}")
+    argv = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "atom-trail", str(folder)]
     is_mounted = os.geteuid() == 0 and subprocess.run(argv, check=False, capture_output=True).returncode == 0
     try:
         yield folder if is_mounted else None

@@ -7,10 +7,11 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ Found = dict[str, Any]
 WRITERS = 8
 #: What the disk has for the trail in the stage of the full disk.
 ROOM_BYTES = 3 * 2**20
+COMES_BACK_SECONDS = 120
 
 
 def kills(kills: int, seed: int, **_asked: Any) -> Found:
@@ -55,8 +57,21 @@ def writers(seconds: float, seed: int, **_asked: Any) -> Found:
     return {**found, "wrong": [*found["wrong"], *wrong]}
 
 
-def disk(room: str, **_asked: Any) -> Found:
-    """Write until the disk is full, go on for a while, make room, and write again."""
+def server(room: str, start: Sequence[str] = (), log: str = "", **_asked: Any) -> Found:
+    """Let the whole database server run out of room, its log of changes too: it stops itself, and has to come back."""
+    if not start:
+        return {"tried": "no: it takes root and initdb", "wrong": []}
+    found = disk(room, start=start)
+    stops = Path(log).read_text(errors="replace").count("PANIC")
+    wrong = [] if stops else ["the server never stopped itself; its log of changes had room"]
+    return {"the server stopped itself": stops, **found, "wrong": [*found["wrong"], *wrong]}
+
+
+def disk(room: str, start: Sequence[str] = (), **_asked: Any) -> Found:
+    """Write until the disk is full, go on for a while, make room, and write again.
+
+    With `start`, a command, the server is started where it has ended, until it answers.
+    """
     from django.db import DatabaseError, connection, transaction
 
     from audit.tags import Tag
@@ -80,6 +95,11 @@ def disk(room: str, **_asked: Any) -> Found:
         before += 1
     refused = sum(not write() for _ in range(50))
     free()
+    if start:
+        until = time.monotonic() + COMES_BACK_SECONDS
+        while not write() and time.monotonic() < until:
+            subprocess.run(start, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(0.5)
     wrong = [] if refused else ["nothing was refused; the disk was not full"]
     again = sum(write() for _ in range(50))
     if again != 50:
@@ -220,6 +240,7 @@ STAGES: dict[str, Callable[..., Found]] = {
     "kills": kills,
     "writers": writers,
     "disk": disk,
+    "server": server,
     "clock": clock,
     "attacks": attacks,
     "flips": flips,
