@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from shellagent.client import codex_settings
 from shellagent.client.atom import Atom
 from shellagent.client.connecting import TARGETS, HookTarget, commands_of, is_own_entry, read_settings
 from shellagent.client.credentials import find_access, is_exposed
@@ -91,7 +92,7 @@ def _program(target: HookTarget, folders: list[str], environment: Mapping[str, s
     others: list[Any] = []
     yield from _read(target, folders, found, others)
     if target.program == "codex":
-        yield from _features(folders)
+        yield from _codex(target, folders)
     step = f"atom connect {target.program} --write"
     for event, entries in found.items():
         if not entries:
@@ -123,21 +124,29 @@ def _read(target: HookTarget, folders: list[str], found: dict[str, list[Any]], o
                 (found[event] if is_own_entry(entry, target.program) else others).append(entry)
 
 
-def _features(folders: list[str]) -> Iterator[Check]:
-    """Look whether Codex is told to call no hooks at all."""
-    import tomllib  # noqa: PLC0415 - only where there is Codex
-
-    for path in (os.path.join(folder, ".codex", "config.toml") for folder in folders):
-        try:
-            with open(path, "rb") as stream:
-                features = tomllib.load(stream).get("features")
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            yield Check("codex", FAIL, f"{path} cannot be read: {error}", "Its hooks may not run.")
-            continue
-        if isinstance(features, dict) and False in (features.get("hooks"), features.get("codex_hooks")):
+def _codex(target: HookTarget, folders: list[str]) -> Iterator[Check]:
+    """Look for what has Codex skip a hook in silence: hooks that are off, and one that nobody has trusted."""
+    try:
+        configs = [codex_settings.read_config(folder) for folder in folders]
+    except AtomError as error:
+        yield Check("codex", FAIL, str(error), "Its hooks may not run.")
+        return
+    for folder, config in zip(folders, configs, strict=True):
+        if not codex_settings.calls_hooks(config):
+            path = os.path.join(folder, codex_settings.FILE)
             yield Check("codex", FAIL, f"{path} turns all hooks off", "Remove `hooks` from [features] there.")
+    for path in (target.path(folder) for folder in folders):
+        try:
+            settings = read_settings(path)
+        except AtomError:
+            continue
+        own = {
+            event: [place for place, entry in enumerate(_entries(settings, event)) if is_own_entry(entry, "codex")]
+            for event in target.events
+        }
+        for event in codex_settings.untrusted(configs[0], path, own):
+            step = "Start Codex, open /hooks, and trust it; after each `atom connect` anew."
+            yield Check(f"codex {event}", FAIL, "Codex skips the hook: nobody has trusted it", step)
 
 
 def _version(program: str, mode: Mode) -> Iterator[Check]:

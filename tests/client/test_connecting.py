@@ -188,7 +188,28 @@ def test_the_doctor_sees_what_could_undo_the_hook(call: Call, machine: Path) -> 
     call("connect", "claude-code", "--write", "--mode", "check")
     assert "may undo" not in found("claude-code")
 
+
+def test_the_doctor_sees_what_has_codex_skip_the_hook(call: Call, machine: Path) -> None:
+    def found() -> str:
+        checks = call("doctor", "--json").json["checks"]
+        return " ".join(check["found"] for check in checks if "codex" in check["name"] and check["result"] == "fail")
+
     call("connect", "codex", "--write")
-    for features, is_off in (("hooks = false", True), ("codex_hooks = false", True), ("hooks = true", False)):
-        (machine / ".codex" / "config.toml").write_text(f"[features]\n{features}\n")
-        assert ("config.toml turns all hooks off" in found("codex")) is is_off
+    config = machine / ".codex" / "config.toml"
+    key = f"{machine}/.codex/hooks.json:{{event}}:0:0"
+    trusted = "".join(
+        f'[hooks.state."{key.format(event=event)}"]\ntrusted_hash = "sha256:x"\n'
+        for event in ("pre_tool_use", "permission_request")
+    )
+    for text, is_open in (
+        (trusted, ""),
+        ("", "nobody has trusted it"),
+        (trusted.replace("permission_request", "stop"), "nobody has trusted it"),
+        (f"{trusted}enabled = false\n", "nobody has trusted it"),
+        (f"{trusted}[features]\nhooks = true\n", ""),
+        (f"{trusted}[features]\nhooks = false\n", "turns all hooks off"),
+        (f"{trusted}[features]\ncodex_hooks = false\n", "turns all hooks off"),
+        ("[", "cannot be read"),
+    ):
+        config.write_text(text)
+        assert (is_open in found()) if is_open else ("hooks off" not in found() and "trusted" not in found()), text
