@@ -19,7 +19,7 @@ from shellagent import protocol
 from shellagent.client.errors import Exit
 from shellagent.client.http import Connection
 from shellagent.client.terminal import without_escapes
-from shellagent.host import background, ceiling, facts
+from shellagent.host import background, ceiling, cgroups, facts
 from shellagent.host.arguments import server_url, state_folder
 from shellagent.host.client import Client, product_version
 from shellagent.host.errors import (
@@ -84,7 +84,7 @@ def _checks(options: argparse.Namespace, state: StateFolder) -> Iterator[Check]:
     yield _guarded("disk", lambda: _disk(state))
     yield _guarded("ceiling", lambda: _ceiling(state, known))
     yield _guarded("protections", lambda: _protections(state))
-    yield _guarded("cgroup", _cgroup)
+    yield _guarded("cgroup", lambda: cgroup_check(known))
     yield _guarded("account", _account)
 
 
@@ -246,18 +246,16 @@ def _protections(state: StateFolder) -> Check:
     return Check("protections", OK, ", ".join(sandbox.protections))
 
 
-def _cgroup() -> Check:
-    """Say whether the system holds the number of processes besides the count that the local agent keeps."""
-    try:
-        own = Path("/proc/self/cgroup").read_text().splitlines()
-        path = next(line.partition("::")[2] for line in own if line.startswith("0::"))
-        limit = (Path("/sys/fs/cgroup") / path.lstrip("/") / "pids.max").read_text().strip()
-    except (OSError, StopIteration):
-        limit = ""
-    if limit and limit != "max":
-        return Check("cgroup", OK, f"at most {limit} processes, and 1,024 a command by count")
-    step = "A systemd unit (`manage.py localagent install-service`) brings a cgroup with TasksMax."
-    return Check("cgroup", WARN, "none limits processes; they are counted for each command", step)
+def cgroup_check(known: background.Known | None) -> Check:
+    """Say whether the kernel bounds a session's processes, besides the count that the local agent keeps."""
+    if known is not None and known.protections is not None:
+        is_bounded = cgroups.PROTECTION in known.protections
+    else:
+        is_bounded = cgroups.find(f"atom-doctor-{os.getpid()}") is not None
+    if is_bounded:
+        return Check("cgroup", OK, "the kernel bounds the processes of each session")
+    step = "The unit that `manage.py localagent install-service` writes asks for one (`Delegate=pids`)."
+    return Check("cgroup", WARN, "none can be made: a session's processes are counted twice a second", step)
 
 
 def _account() -> Check:

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from shellagent.host import probe, service
+from shellagent.host import background, cgroups, doctor, probe, service
 from shellagent.host.notify import Notifier
 from shellagent.host.state import StateFolder
 from shellagent.host.watchdog import Watchdog
@@ -184,6 +185,15 @@ def test_the_doctor_names_each_failure_with_its_next_step(enrolled: StateFolder,
     enrolled.path.chmod(0o700)
     done = command("localagent", "doctor", ATOM_HOST_KEY="ath_wrong")
     assert (done.returncode, "fail  key: refused" in done.stdout) == (1, True)
+
+
+def test_the_doctor_says_whether_the_kernel_bounds_a_sessions_processes() -> None:
+    # What the running local agent proved counts: a service is in another cgroup than the doctor.
+    running = background.Known(os.getpid(), 1.0, "http://x", protections=("pids-cgroup",))
+    for known, result in ((running, "ok"), (replace(running, protections=("rlimits",)), "warn")):
+        assert doctor.cgroup_check(known).result == result
+    can_make = cgroups.find("atom-test-doctor") is not None
+    assert doctor.cgroup_check(None).result == ("ok" if can_make else "warn")
 
 
 def test_a_unit_is_never_replaced_unseen(enrolled: StateFolder, command: Command, tmp_path: Path) -> None:
