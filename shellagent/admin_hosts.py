@@ -25,9 +25,8 @@ from governance.policy.types import Maturity
 from governance.services import user_party
 from shellagent import limits, local_process
 from shellagent.models import AgentHost, Host
-from shellagent.protections import missing
 from shellagent.protocol import Desired
-from shellagent.representation import host_is_online
+from shellagent.representation import host_is_online, missing_protections
 from shellagent.seen import host_counts
 from shellagent.services import (
     agent_host_delete,
@@ -122,7 +121,7 @@ class HostAdmin(ShowOnlyAdmin[Host]):
             "host": host,
             "liveness": liveness(host),
             "counts": host_counts([host.pk])[host.pk],
-            "missing": missing(host.protections) if host.last_seen_at else (),
+            "missing": missing_protections(host),
             "facts": sorted(host.facts.items()),
             "links": host.agents.select_related("agent"),
             "may_control": _may_control(request),

@@ -12,7 +12,7 @@ from shellagent.admin_deciding import deciding_context
 from shellagent.admin_plans import decisions_of, plan_steps, requests_of, shown_scripts
 from shellagent.admin_story import LINES_MAX, erasing_context, story_lines
 from shellagent.models import Decision, ExecutionRecord, ShellSession
-from shellagent.representation import host_is_online, joined
+from shellagent.representation import host_is_online, joined, missing_protections
 from shellagent.services import may_cancel, output_of
 from shellagent.states import TERMINAL, Status
 
@@ -82,6 +82,7 @@ def session_context(session: ShellSession, reader: User) -> dict[str, Any]:
         "decisions": decisions,
         "may_cancel": status in CANCELLABLE and not may_cancel(session, reader),
         "is_online": host_is_online(session.host),
+        "missing": missing_protections(session.host),
         "approvals": list(session.approvals.order_by("decided_at")),
         "records": [(record, record.duration_us / 1_000_000) for record in records],
         "streams": _streams(session),

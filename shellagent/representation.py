@@ -16,6 +16,7 @@ from governance.terms import TermsInForce, terms_in_force
 from shellagent import limits, queries
 from shellagent.links import card_url
 from shellagent.models import Approval, ExecutionRecord, Host, ShellSession
+from shellagent.protections import missing
 from shellagent.protocol import Reason
 from shellagent.services import Ended, Kept
 from shellagent.states import TERMINAL, Status
@@ -38,6 +39,11 @@ def host_is_online(host: Host) -> bool:
     """Return whether the host was heard of within the last 30 seconds."""
     seen = host.last_seen_at
     return bool(seen and (timezone.now() - seen).total_seconds() < limits.OFFLINE_SECONDS)
+
+
+def missing_protections(host: Host) -> tuple[str, ...]:
+    """Return the protections that a host lacks by what it reported; none before it was heard of."""
+    return missing(host.protections) if host.last_seen_at else ()
 
 
 def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:

@@ -17,7 +17,8 @@ from audit.models import AuditEvent, AuditPayload
 from governance.policy.types import Maturity
 from shellagent.admin_sessions import ShellSessionAdmin
 from shellagent.links import card_url
-from shellagent.models import Approval, ShellSession
+from shellagent.models import Approval, Host, ShellSession
+from shellagent.protections import PROTECTIONS
 from shellagent.protocol import ABSENT, Looked, OutputSegment, ScriptDigest
 from shellagent.services import Ask, Asker, session_request
 from shellagent.states import Status
@@ -216,6 +217,20 @@ def test_what_ran_shows_its_result_and_output_without_obeying_it(scene: Scene, b
     for tag in ("session:queued", "session:claimed", "session:running", "session:succeeded"):
         assert tag in html
     assert f"/admin/shellagent/shellsession/{session.pk}/story/" in html
+
+
+def test_the_page_says_what_confined_it_and_what_its_host_lacks(scene: Scene, boss: Reader) -> None:
+    session = scene.running()
+    Host.objects.filter(pk=scene.host.pk).update(
+        protections=[name for name in PROTECTIONS if name != "landlock-scope"], last_seen_at=timezone.now()
+    )
+    scene.record(report(session, protections=("landlock-fs-v7",), detail="The sandbox may be what refused it."))
+    html = boss.get(page_of(session))
+    assert "The sandbox may be what refused it." in html
+    assert '<code class="atom-tag">landlock-fs-v7</code>' in html
+    lacking = '<dt>Missing protections</dt><dd><code class="atom-tag atom-warn">landlock-scope</code>'
+    assert lacking in html
+    assert lacking in boss.get(f"/admin/shellagent/host/{scene.host.pk}/change/")
 
 
 def test_cancelling_is_for_operators(scene: Scene, decider: Reader) -> None:
