@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from shellagent import protocol
 from shellagent.client.http import Connection, failure
 from shellagent.host.credential import Credential
-from shellagent.host.errors import UnavailableError
+from shellagent.host.errors import AnotherInstanceError, ConflictError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,11 @@ class Client:
         self._connection.close()
 
     def poll(self, request: protocol.PollRequest) -> protocol.PollAnswer:
-        """Heartbeat and claim; waits up to the request's hold. Raises ConflictError where another has the key."""
-        body = self._call("/api/host/poll", request, hold_seconds=request.hold_seconds)
+        """Heartbeat and claim; waits up to the request's hold. Raises AnotherInstanceError where it is due."""
+        try:
+            body = self._call("/api/host/poll", request, hold_seconds=request.hold_seconds)
+        except ConflictError as error:
+            raise AnotherInstanceError(str(error), status=error.status, problem=error.problem) from error
         return self._decode(protocol.PollAnswer, body)
 
     def start(self, request: protocol.StartRequest) -> protocol.StartAnswer:

@@ -34,6 +34,12 @@ class AlreadyRunningError(StateError):
     ends_with = Exit.ANOTHER_INSTANCE
 
 
+class AnotherInstanceError(ConflictError):
+    """Another live process uses this host's key."""
+
+    ends_with = Exit.ANOTHER_INSTANCE
+
+
 class RefusedError(HostError):
     """The host will not run this session. `reason` is a protocol.Reason; the message is a sentence for people."""
 

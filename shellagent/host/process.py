@@ -13,7 +13,13 @@ from typing import Final
 from shellagent.client.errors import Exit
 from shellagent.host import console
 from shellagent.host.backoff import Backoff
-from shellagent.host.errors import CallError, ConflictError, UnauthorisedError, UnavailableError, UpgradeRequiredError
+from shellagent.host.errors import (
+    AnotherInstanceError,
+    CallError,
+    UnauthorisedError,
+    UnavailableError,
+    UpgradeRequiredError,
+)
 from shellagent.host.loop import Loop
 from shellagent.host.notify import Notifier
 from shellagent.host.watchdog import STALL_SECONDS, Watchdog
@@ -128,9 +134,9 @@ class Process:
                 self.loop.step()
                 failures = 0
                 backoff.reset()
-            except (UnauthorisedError, ConflictError, UpgradeRequiredError) as error:
+            except (UnauthorisedError, AnotherInstanceError, UpgradeRequiredError) as error:
                 self.loop.say(str(error))
-                self._finish(Exit.ANOTHER_INSTANCE if isinstance(error, ConflictError) else error.ends_with)
+                self._finish(error.ends_with)
                 return
             except CallError as error:
                 logger.info("Poll: %s", error)

@@ -182,8 +182,10 @@ def test_exit_codes_of_what_stops_it(enrolled: StateFolder, server: StubServer, 
     done = command("runlocalagent")
     assert (done.returncode, "Traceback" in done.stderr) == (3, False)
     enrolled.enrol(enrolled.enrolment(), KEY)
-    server.bend("/api/host/poll", lambda _: (409, {"title": "Conflict", "detail": "Another live process."}))
-    assert command("runlocalagent").returncode == 4
+    server.bend("/api/host/poll", *[lambda _: (409, {"title": "Conflict", "detail": "Another live process."})] * 2)
+    for arguments in (("runlocalagent",), ("runlocalagent", "--once")):
+        done = command(*arguments)
+        assert (done.returncode, "Another live process." in done.stderr) == (4, True)
     enrolled.lock()
     assert command("runlocalagent").returncode == 4
     enrolled.unlock()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shellagent.host.errors import ConflictError, UnauthorisedError, UnavailableError
+from shellagent.host.errors import AnotherInstanceError, UnauthorisedError, UnavailableError
 from shellagent.host.journal import Journal, Outstanding, outstanding
 from shellagent.host.loop import Loop
 from shellagent.host.state import StateFolder
@@ -292,7 +292,7 @@ def test_another_instance_and_a_refused_key_are_their_own_errors(make_loop: Make
     server.bend(
         "/api/host/poll", lambda _: (409, {"title": "Conflict", "detail": "Another live process uses this key."})
     )
-    with pytest.raises(ConflictError, match="Another live process"):
+    with pytest.raises(AnotherInstanceError, match="Another live process"):
         make_loop().step()
     with pytest.raises(UnauthorisedError):
         make_loop(key="ath_wrong").step()
