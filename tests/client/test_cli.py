@@ -84,6 +84,16 @@ def test_what_acts_on_a_terminal_does_not_reach_one(is_terminal: bool, printed: 
     assert stream.buffer.getvalue() == (b"red\n" if is_terminal else printed)
 
 
+@pytest.mark.parametrize(("no_colour", "is_painted"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, no_colour: str, is_painted: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert (terminal.painted("pending", "yellow") != "pending") is is_painted
+
+
 def test_a_server_that_was_away_for_a_moment_is_asked_again(
     atom: Call, server: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The seven ways that asking for a command can end, through each door, as the model reads them."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.e2e.product import Product
 pytestmark = pytest.mark.e2e
 
 REASON = "Not on this machine."
+#: In plain text, or as text in JSON.
+PRINTED = re.compile(r"it ran(?:\n|\\n)")
 DOORS = ["stdio", "http", "atom", "hook-check", "hook-run"]
 Make = Callable[[str], Door]
 
@@ -50,6 +53,14 @@ def away(product: Product) -> Iterator[None]:
         product.start_web()
 
 
+def has_run(through: Door) -> bool:
+    """Ask for what nobody has to approve, and return whether the model reads its output, at once or when it looks."""
+    text = through.ask("echo it ran")
+    if not PRINTED.search(text):
+        text = through.look(id_in(text))
+    return PRINTED.search(text) is not None
+
+
 def test_each_ending_is_read_by_the_model(product: Product, door: Make, tmp_path: Path) -> None:
     person, student = product.person(), door(product.agents["student"]["key"])
 
@@ -60,23 +71,22 @@ def test_each_ending_is_read_by_the_model(product: Product, door: Make, tmp_path
         assert person.decide(session_id, decision, reason).status_code == 200
         return student.look(session_id)
 
-    allowed = door(product.agents["autonomous"]["key"]).ask("echo it ran")
-    assert "it ran" in allowed
+    assert has_run(door(product.agents["autonomous"]["key"]))
     (tmp_path / "listed.txt").touch()
     assert "listed.txt" in decided(f"ls {tmp_path}", "approve")
-    assert REASON in decided(f"touch {tmp_path}/rejected", "reject", REASON)
+    assert REASON in decided(f"touch {tmp_path}/never", "reject", REASON)
     assert "timed_out" in decided("sleep 60", "approve", timeout_seconds=1)
 
-    waiting = id_in(student.ask(f"touch {tmp_path}/cancelled"))
+    waiting = id_in(student.ask(f"touch {tmp_path}/never"))
     assert "cancelled" in student.cancel(waiting)
     assert "cancelled" in student.look(waiting)
 
     agent = Agent.objects.get(pk=product.agents["autonomous"]["id"])
     fresh = door(key_issue(agent=agent, actor=SYSTEM, label="short"))
-    assert "it ran" in fresh.ask("echo it ran")
+    assert has_run(fresh)
     key_revoke(key=AgentKey.objects.filter(label="short").latest("pk"), actor=SYSTEM)
-    assert "revoked" in fresh.ask(f"touch {tmp_path}/revoked")
+    assert "revoked" in fresh.ask(f"touch {tmp_path}/never")
 
     with away(product):
-        assert "No server answers" in student.ask(f"touch {tmp_path}/away")
-    assert not {"rejected", "cancelled", "revoked", "away"} & {path.name for path in tmp_path.iterdir()}
+        assert "No server answers" in student.ask(f"touch {tmp_path}/never")
+    assert not (tmp_path / "never").exists()
