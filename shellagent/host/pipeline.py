@@ -230,9 +230,15 @@ def _spawn(running: Running, runner: Runner, prepared: Prepared) -> None:
         # The program is there, so it is the interpreter in its first line that is not.
         detail = f"{name} or its interpreter was not found on this host. Its first line says which one it wants."
         running.fail(NOT_FOUND, f"{name}: not found, or its interpreter", detail, Reason.NOT_FOUND)
-    except PermissionError:
-        detail = f"{name} may not be executed here."
-        running.fail(NOT_EXECUTABLE, f"{name}: may not be executed", detail, Reason.NOT_EXECUTABLE)
+    except PermissionError as error:
+        if error.filename in (None, running.program):
+            detail = f"{name} may not be executed here."
+            running.fail(NOT_EXECUTABLE, f"{name}: may not be executed", detail, Reason.NOT_EXECUTABLE)
+            return
+        # The local agent could open it; without its capabilities, or as another user, it cannot be entered.
+        folder = shown(prepared.place.folder.path)
+        detail = f"The user that commands run as may not enter the working directory {folder}. Open it to that user."
+        running.fail(NOT_EXECUTABLE, f"{name}: {folder} may not be entered", detail, Reason.NO_FOLDER)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         is_none = isinstance(error, OSError) and error.errno == errno.ENOEXEC

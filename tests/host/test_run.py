@@ -147,6 +147,14 @@ def test_a_program_that_cannot_be_started(
     assert report.stdout.total_bytes == 0
 
 
+def test_a_folder_that_commands_may_not_enter(perform: Callable[..., ExecutionReport], scratch: Path) -> None:
+    closed = scratch / "closed"
+    closed.mkdir(mode=0)
+    report = perform(assignment("ls", directory=str(closed)))
+    assert (report.outcome, report.exit_codes, report.reason) == (RunOutcome.FAILED, (126,), Reason.NO_FOLDER)
+    assert f"may not enter the working directory {closed}. Open it" in report.detail
+
+
 def test_a_timeout_that_term_ends(perform: Callable[..., ExecutionReport]) -> None:
     begun = time.monotonic()
     report = perform(assignment(SH, "-c", "echo before; sleep 60", timeout=1))
