@@ -144,12 +144,13 @@ time.sleep(60)
         assert agent.stdout is not None
         pids = [int(word) for word in agent.stdout.readline().split()]
         deadline = time.monotonic() + 10
+        # To look through all processes is work; it is not done without a pause.
         while len(running("sleep", "74.5")) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.1)
         agent.kill()
         agent.wait()
     while (running("sleep", "74.5") or any(map(psutil.pid_exists, pids))) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.1)
         # The zygote of a process without a subreaper above it becomes ours.
         for pid in pids:
             try:
