@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test.utils import teardown_databases
 
+from governance import policies
+from governance.policies import current_policy
+from governance.stops import stops_in_force
 from shellagent.notifying import outbox
 from tests.database import OwnDatabase, cloned
 from tests.template import make_test_database
@@ -59,6 +64,11 @@ def django_db_setup(
     """The migrated test database. pytest-django's own makes it only where a test has the django_db mark."""
     with django_db_blocker.unblock():
         made = make_test_database()
+        # As in a server that has decided before: a test's transaction is taken back, so that it keeps nothing itself.
+        # The event that tells of the tables is left to the tests of it.
+        with patch.object(policies, "_told_of_tables", connection.settings_dict["NAME"]):
+            current_policy()
+        stops_in_force()
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from audit.models import AuditEvent
 from audit.trail import SYSTEM
 from governance.models import PolicyRule, PolicyVersion
-from governance.policies import current_policy
+from governance.policies import current_policy, policy_changed
 from governance.policy.decide import decide
 from governance.policy.parse import parse_text
 from governance.policy.types import Maturity, Outcome, Question
@@ -85,6 +85,7 @@ def test_a_rule_that_cannot_be_read_is_never_an_allow(
     broken._state.adding = True
     broken.save()
     PolicyRule.objects.update(**damage)
+    policy_changed()
     assert outcome_of("ls") is ls
     assert outcome_of("touch a") is touch
     ((code, told),) = messages()
