@@ -56,8 +56,8 @@ test-slow: $(VENV)/.dev-stamp $(VENV)/.recipes-stamp ## Only the tests with real
 	@$(PY) -m faults trail --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
 
 # They mostly wait for processes: two files at a time on each database, and both databases at once. The tests of a file
-# share one running product.
-BY_FILE := -n 2 --dist loadfile
+# share one running product. One of them takes longer where four run at once, and is not yet taken for one that hangs.
+BY_FILE := -n 2 --dist loadfile -o faulthandler_timeout=300
 slow-sqlite:
 	@echo "End to end on SQLite"
 	@env -u DATABASE_URL $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(PYTEST_ARGS)
