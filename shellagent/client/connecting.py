@@ -35,7 +35,7 @@ class HookTarget(NamedTuple):
     events: tuple[str, ...]
     entry: Callable[[str], dict[str, Any]]
     after: str
-    #: Files beside it that the program reads too.
+    #: Files beside it, or anywhere, that the program reads too.
     beside: tuple[str, ...] = ()
 
     def path(self, folder: str) -> str:
@@ -69,7 +69,7 @@ TARGETS: Final = {
             ("PreToolUse",),
             _claude_entry,
             "Start Claude Code anew, and look at /hooks.",
-            (".claude/settings.local.json",),
+            (".claude/settings.local.json", "/etc/claude-code/managed-settings.json"),
         ),
         HookTarget(
             "codex",

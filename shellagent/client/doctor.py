@@ -27,6 +27,8 @@ FORBIDDEN: Final = "sudo reboot"
 MOST_SKEW_SECONDS: Final = 300.0
 #: Nobody listens on this port (the discard service of RFC 863).
 NOWHERE: Final = {"ATOM_URL": "http://127.0.0.1:9", "ATOM_KEY": "ata_nobody"}
+#: Settings of Claude Code, and what they turn off.
+SWITCHES: Final = {"disableAllHooks": "all hooks", "allowManagedHooksOnly": "all hooks but its own"}
 TRY_SECONDS: Final = MOST_SECONDS + 10
 
 
@@ -111,14 +113,14 @@ def _program(target: HookTarget, folders: list[str], environment: Mapping[str, s
 
 def _read(target: HookTarget, folders: list[str], found: dict[str, list[Any]], others: list[Any]) -> Iterator[Check]:
     """Sort what a program's settings hold into our own entries by event, and others."""
-    for path in (path for folder in folders for path in target.paths(folder)):
+    for path in dict.fromkeys(path for folder in folders for path in target.paths(folder)):
         try:
             settings = read_settings(path)
         except AtomError as error:
             yield Check(target.program, FAIL, str(error), "Its hooks may not run.")
             continue
-        if settings.get("disableAllHooks"):
-            yield Check(target.program, FAIL, f"{path} turns all hooks off", "Remove `disableAllHooks` there.")
+        for name in (name for name in SWITCHES if settings.get(name)):
+            yield Check(target.program, FAIL, f"{path} turns {SWITCHES[name]} off", f"Remove `{name}` there.")
         for event in target.events:
             for entry in _entries(settings, event):
                 (found[event] if is_own_entry(entry, target.program) else others).append(entry)

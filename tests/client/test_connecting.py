@@ -137,9 +137,10 @@ def test_the_doctor_tries_the_hook_as_its_program_does(
         assert look()["claude-code PreToolUse"] == found
     file.write_text(json.dumps({**good, "disableAllHooks": True}))
     assert "turns all hooks off" in look()["claude-code"]
-    (file.parent / "settings.local.json").write_text('{"disableAllHooks": true}')
     file.write_text(json.dumps(good))
-    assert "settings.local.json turns all hooks off" in look()["claude-code"]
+    for switch, off in (("disableAllHooks", "all hooks off"), ("allowManagedHooksOnly", "all hooks but its own off")):
+        (file.parent / "settings.local.json").write_text(json.dumps({switch: True}))
+        assert f"settings.local.json turns {off}" in look()["claude-code"]
     # A command that is not the product's hook, and lets everything through.
     entry["hooks"][0] = {"type": "command", "command": "true hook claude-code || exit 2", "timeout": 60}
     file.write_text(json.dumps({"hooks": {"PreToolUse": [entry]}}))
