@@ -2,12 +2,13 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.utils import timezone
 from django_q.models import Schedule
 
-from audit.models import AuditErasure, AuditEvent, AuditPayload
+from audit.models import AuditCheckpoint, AuditErasure, AuditEvent, AuditPayload, AuditPending
 from audit.tags import Tag
 from shellagent import limits, tasks
 from shellagent.models import IdempotencyKey, ServerStart, ShellSession
@@ -83,6 +84,14 @@ def test_keys_of_the_last_day_stay(scene: Scene) -> None:
         )
     assert tasks.retire()["idempotency_keys"] == 1
     assert IdempotencyKey.objects.get().key == "0"
+
+
+def test_what_no_server_sealed_is_sealed_and_published(scene: Scene, settings: Any, tmp_path: Path) -> None:
+    settings.ATOM_AUDIT_ANCHORS = f"file:{tmp_path / 'anchors.txt'}"
+    waiting = AuditPending.objects.count()
+    assert waiting
+    assert (tasks.seal(), tasks.seal(), AuditPending.objects.count()) == (waiting, 0, 0)
+    assert (tmp_path / "anchors.txt").read_text() == AuditCheckpoint.objects.get().note + "\n"
 
 
 def test_schedules_are_what_the_list_says(db: None) -> None:
