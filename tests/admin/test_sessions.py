@@ -138,7 +138,7 @@ def test_the_second_decider_is_told_what_stands(scene: Scene, decider: Reader) -
     session = scene.session(ASKED)
     decide(session, decider)
     html = decide(session, staff("second", "shellagent.approve"), "reject", reason="too late")
-    assert "Not done. This is queued already: approver approved it 0 s ago." in html
+    assert re.search(r"Not done\. This is queued already: approver approved it \d+ s ago\.", html)
     assert status_of(session) == Status.QUEUED
 
 

@@ -73,7 +73,7 @@ class TestTwoPeople:
             session_approve(session=session, approver=approver)
         assert session_approve(session=session, approver=second).status == Status.QUEUED
         assert tags(session) == ["pending", "approved_by_one", "queued"]
-        with pytest.raises(StateError, match="This is queued already: second approved it 0 s ago"):
+        with pytest.raises(StateError, match=r"This is queued already: second approved it \d+ s ago"):
             session_approve(session=session, approver=person("third", "shellagent.approve"))
         assert [item.id for item in scene.poll().sessions] == [str(session.pk)]
 
