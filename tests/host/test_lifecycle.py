@@ -39,6 +39,20 @@ os._exit(code)
 """
 
 
+def test_other_processes_of_its_user_cannot_read_its_memory(
+    enrolled: StateFolder, server: StubServer, env: dict[str, str]
+) -> None:
+    assert enrolled.key_file.exists()
+    code = (
+        "import ctypes; from shellagent.host import runlocalagent; libc = ctypes.CDLL(None); before = libc.prctl(3);"
+        "runlocalagent.main(['--once'], is_own_process=True); print(before, libc.prctl(3))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=Path(MANAGE).parent, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, bool(server.polls)) == ("1 0\n", True)
+
+
 def test_a_stalled_loop_ends_the_process_with_5(enrolled: StateFolder, server: StubServer, env: dict[str, str]) -> None:
     assert enrolled.key_file.exists()
     reading, writing = os.pipe()
