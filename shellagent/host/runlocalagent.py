@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from governance.policy.types import Facts
 from shellagent import protocol
@@ -32,6 +33,9 @@ from shellagent.host.settings import Settings
 from shellagent.host.slots import Slots, temporary_folder
 from shellagent.host.state import KEY_VARIABLE, Enrolment, StateFolder, boot_id, conceal_key, free_bytes
 from shellagent.host.zygote import Zygote
+
+if TYPE_CHECKING:
+    from shellagent.host.pinned import PinnedKeys
 
 PROGRAM = "runlocalagent"
 DEFAULT_CONCURRENCY = 2
@@ -209,22 +213,13 @@ def build_loop(
     sizes = limits_of_host.limits
     if account is not None and groups is None:
         sizes = replace(sizes, user_tasks=sizes.tasks)
-    slots = Slots(concurrency, temporary_folder(state.path), groups, sizes.tasks)
-    try:
-        slots.create()
-    except OSError as error:
-        raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
+    slots = _made(Slots(concurrency, temporary_folder(state.path), groups, sizes.tasks))
     sandbox = Sandbox(tool_roots=enrolment.path, account=account)
     sandbox.probe(state.path)
     if groups is not None:
         sandbox.protections += (cgroups.PROTECTION,)
     known = facts.host_facts(state, scratch, limits_of_host)
     boot = boot_id()
-    # Only now, after the zygote was forked: supervisors check no signatures, and need not carry what does.
-    from shellagent.host.pinned import PinnedKeys  # noqa: PLC0415
-
-    pinned = PinnedKeys(state.server_keys)
-    pinned.load()
     path = search_path(enrolment.path)
     own = Facts(known.home, known.user, known.scratch, is_sandboxed=True, protected=known.protected)
     holding = Holding(limits_of_host, facts=own, path=path, protections=sandbox.protections)
@@ -251,11 +246,28 @@ def build_loop(
         boot_id=boot,
         host_id=enrolment.host_id,
         holding=holding,
-        pinned=pinned,
+        pinned=_pinned(state),
         say=console.say,
         draining=threading.Event(),
     )
     return Loop(client=client, sessions=sessions, facts=known, version=product_version())
+
+
+def _made(slots: Slots) -> Slots:
+    try:
+        slots.create()
+    except OSError as error:
+        raise StateError(f"{slots.folder} cannot be made: {error.strerror}. Set XDG_CACHE_HOME.") from error
+    return slots
+
+
+def _pinned(state: StateFolder) -> "PinnedKeys":
+    # Only now, after the zygote was forked: supervisors check no signatures, and need not carry what does.
+    from shellagent.host.pinned import PinnedKeys  # noqa: PLC0415
+
+    pinned = PinnedKeys(state.server_keys)
+    pinned.load()
+    return pinned
 
 
 def _make_scratch(scratch: Path, protected: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The web server: its worker tells that it lives, whatever the clock does. All of the server keep their memory."""
+"""The web server: its worker says that it lives, whatever the clock does. No process of the server shows its memory."""
 
 import asyncio
 import subprocess

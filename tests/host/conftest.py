@@ -151,14 +151,18 @@ def make_loop(  # noqa: PLR0917 - fixtures are passed by name
 
     yield make
     for loop, thread in zip(made, attending, strict=True):
-        sessions = loop.sessions
-        sessions.draining.set()
-        sessions.abort_all(reason="agent_stop", grace_seconds=0)  # type: ignore[arg-type]
-        deadline = time.monotonic() + 5
-        while not sessions.is_idle() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        sessions.is_closing = True
-        thread.join()
-        # A delivery that still waits for its backoff would otherwise meet the closed server of another test.
-        sessions.journal.acknowledge(sessions.journal.next(10_000, now=float("inf")))
-        loop.close()
+        _end(loop, thread)
+
+
+def _end(loop: Loop, attending: threading.Thread) -> None:
+    sessions = loop.sessions
+    sessions.draining.set()
+    sessions.abort_all(reason="agent_stop", grace_seconds=0)  # type: ignore[arg-type]
+    deadline = time.monotonic() + 5
+    while not sessions.is_idle() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sessions.is_closing = True
+    attending.join()
+    # A delivery that still waits for its backoff would otherwise meet the closed server of another test.
+    sessions.journal.acknowledge(sessions.journal.next(10_000, now=float("inf")))
+    loop.close()
