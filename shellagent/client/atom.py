@@ -16,6 +16,8 @@ VERSION: Final = "0.1.0"
 API: Final = "/api/local-agent"
 #: The longest that the server holds an answer.
 MOST_WAIT_SECONDS: Final = 45
+#: A clock this far from the server's makes its times hard to read, and certificates untrue.
+MOST_SKEW_SECONDS: Final = 300.0
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class Atom:
         self._connection = Connection(checked_url(url), lambda: self._key, agent=f"atom/{VERSION}")
         self._agent: Agent | None = None
         #: The server's clock as its last answer had it, and this machine's at that moment, in seconds since 1970.
-        self.clocks: tuple[str, float] = ("", 0.0)
+        self._clocks: tuple[str, float] = ("", 0.0)
 
     @classmethod
     def from_environment(cls) -> "Atom":
@@ -52,6 +54,23 @@ class Atom:
     def url(self) -> str:
         """The server's address."""
         return self._connection.url
+
+    @property
+    def clock_warning(self) -> str:
+        """A sentence where this machine's clock is far from the server's, by its last answer; empty where it is not."""
+        date, now = self._clocks
+        if not date:
+            return ""
+        import email.utils  # noqa: PLC0415 - what reads HTTP has imported it by now
+
+        try:
+            ahead = now - email.utils.parsedate_to_datetime(date).timestamp()
+        except (TypeError, ValueError):
+            return ""
+        if abs(ahead) <= MOST_SKEW_SECONDS:
+            return ""
+        side = "ahead of" if ahead > 0 else "behind"
+        return f"This machine's clock is {abs(ahead):.0f} s {side} the server's. Times are the server's."
 
     def close(self) -> None:
         """Close the connection."""
@@ -193,7 +212,7 @@ class Atom:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         answer = self._connection.request(method, path, payload, hold_seconds=hold_seconds, headers=headers)
-        self.clocks = (answer.date, time.time())
+        self._clocks = (answer.date, time.time())
         if 200 <= answer.status < 300:
             return answer
         raise failure(answer, where=self.url + path.partition("?")[0])

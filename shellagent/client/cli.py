@@ -16,8 +16,6 @@ from shellagent.client.errors import Exit, StateError
 
 PROGRAM: Final = "atom"
 WAIT_SECONDS: Final = 45.0
-#: A clock this far from the server's makes its times hard to read, and certificates untrue.
-MOST_SKEW_SECONDS: Final = 300.0
 
 EPILOG: Final = """\
   atom run -- make test
@@ -135,23 +133,9 @@ def _with_server(options: argparse.Namespace, manner: running.Manner) -> int:
         try:
             code: int = options.work(atom, options)
         finally:
-            _check_clock(atom, manner)
+            if atom.clock_warning:
+                manner.note(f"warning: {atom.clock_warning}")
         return code
-
-
-def _check_clock(atom: Atom, manner: running.Manner) -> None:
-    date, now = atom.clocks
-    if not date:
-        return
-    import email.utils  # noqa: PLC0415 - what reads HTTP has imported it by now
-
-    try:
-        ahead = now - email.utils.parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return
-    if abs(ahead) > MOST_SKEW_SECONDS:
-        side = "ahead of" if ahead > 0 else "behind"
-        manner.note(f"warning: this machine's clock is {abs(ahead):.0f} s {side} the server's. Times are the server's.")
 
 
 def _asked(options: argparse.Namespace) -> str | list[str]:

@@ -4,7 +4,6 @@ The hook is tried as its program would run it: with a command that must be denie
 a server that is not there. What lets any of these through is open.
 """
 
-import email.utils
 import json
 import os
 import re
@@ -24,7 +23,6 @@ from shellagent.client.tool_versions import PROGRAMS, installed, lacks
 OK, WARN, FAIL = "ok", "warn", "fail"
 #: Denied at every maturity.
 FORBIDDEN: Final = "sudo reboot"
-MOST_SKEW_SECONDS: Final = 300.0
 #: Nobody listens on this port (the discard service of RFC 863).
 NOWHERE: Final = {"ATOM_URL": "http://127.0.0.1:9", "ATOM_KEY": "ata_nobody"}
 #: Settings of Claude Code, and what they turn off.
@@ -71,18 +69,14 @@ def _access() -> Iterator[Check]:
             yield Check("TLS", WARN, f"{access.url} is public and without TLS", "Use https://: the key is readable.")
         with Atom(*access) as atom:
             agent = atom.agent()
-            date, now = atom.clocks
+            clock = atom.clock_warning
     except AtomError as error:
         yield Check("server", FAIL, str(error), "Until then every shell call is blocked.")
         return
     state = ", suspended: everything is denied" if agent.is_suspended else ""
     yield Check("server", OK, f"{access.url} knows this agent as {agent.name} ({agent.maturity}{state})")
-    try:
-        skew = now - email.utils.parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return
-    if abs(skew) > MOST_SKEW_SECONDS:
-        yield Check("clock", WARN, f"{abs(skew):.0f} s from the server's", "Set this machine's clock.")
+    if clock:
+        yield Check("clock", WARN, clock, "Set this machine's clock.")
 
 
 def _is_there(target: HookTarget, folders: list[str]) -> bool:

@@ -59,8 +59,8 @@ class PolicyResult(TypedDict):
     next_step: str
 
 
-def command_result(session: Session) -> CommandResult:
-    """Return a session for a model."""
+def command_result(session: Session, note: str = "") -> CommandResult:
+    """Return a session for a model. `note` is something beside it that whoever reads the answer has to know."""
     return {
         "id": session.id,
         "status": session.status,
@@ -71,7 +71,7 @@ def command_result(session: Session) -> CommandResult:
         "truncated": session.truncated or max(len(session.stdout), len(session.stderr)) > 2 * SHOWN_CHARACTERS,
         "why": "" if session.has_run else session.why,
         "approve_url": session.approve_url,
-        "next_step": _next_step(session),
+        "next_step": " ".join(filter(None, (_next_step(session), note))),
     }
 
 

@@ -116,14 +116,14 @@ class _Tools:
                 session = await self._call(ask)
             except DeniedError as error:
                 return denied_result(asked if isinstance(asked, str) else " ".join(asked), error.problem)
-            return command_result(await self._waited(ctx, atom, session, begun + wait_seconds))
+            return command_result(await self._waited(ctx, atom, session, begun + wait_seconds), atom.clock_warning)
 
     async def get_command(self, ctx: Context, id: Id, wait_seconds: Wait = WAIT_SECONDS) -> CommandResult:  # noqa: A002
         """Say how a command stands, and wait up to wait_seconds for its end. Asks for nothing new."""
         begun = time.monotonic()
         with self._client(ctx) as atom:
             session = await self._call(partial(atom.session, id))
-            return command_result(await self._waited(ctx, atom, session, begun + wait_seconds))
+            return command_result(await self._waited(ctx, atom, session, begun + wait_seconds), atom.clock_warning)
 
     async def cancel_command(self, ctx: Context, id: Id, reason: str = "") -> CommandResult:  # noqa: A002
         """Cancel a command: at once where it waits; where it runs, the host is told to stop it."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_command_that_waits_tells_its_progress_and_is_answered_as_pending(
     assert "get_command" in found["next_step"]
     assert told[0] == "pending: waiting at http://approve"
     assert server.calls.count(EXECUTE) == 1
+
+
+def test_a_clock_far_off_is_said(ask: Run, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.bend(EXECUTE, lambda _: (200, {**SESSION, "status": "succeeded", "exit_code": 0}))
+    monkeypatch.setattr("shellagent.client.atom.time", SimpleNamespace(time=lambda: 0.0))
+    found = ask(lambda client: client.call_tool("run_command", {"argv": ["ls"]})).structured_content
+    assert (found["status"], "behind the server's" in found["next_step"]) == ("succeeded", True)
 
 
 @pytest.mark.parametrize(
