@@ -141,7 +141,7 @@ class Product:
         process = self.spawn(
             "web", sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "atomsite.asgi:application"
         )
-        eventually(self.is_up, why=f"the web server does not answer, see {process.log}")
+        eventually(self.is_up, 60, why=f"the web server does not answer, see {process.log}")
         return process
 
     def is_up(self) -> bool:
@@ -154,7 +154,9 @@ class Product:
         process = self.spawn(
             name, *MANAGE, "runlocalagent", "--backend-url", self.url, "--state-dir", str(state), "--concurrency", "2"
         )
-        eventually(lambda: "scratch folder: " in process.text(), why=f"the local agent is not ready, see {process.log}")
+        eventually(
+            lambda: "scratch folder: " in process.text(), 60, why=f"the local agent is not ready, see {process.log}"
+        )
         return process
 
     def enrol(self, name: str) -> Path:
