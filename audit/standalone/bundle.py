@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import zipfile
@@ -93,8 +94,10 @@ def bundle_verify(stream: IO[bytes], options: Options) -> Report:
     start = stream.read(4)
     stream.seek(0)
     try:
-        with zipfile.ZipFile(stream) as bundle:
-            _Bundle(bundle, options, report).verify()
+        # On disk once it grows: the digest of every checkpoint, to hold what was published against.
+        with zipfile.ZipFile(stream) as bundle, contextlib.closing(sqlite3.connect("")) as digests:
+            digests.execute("CREATE TABLE notes (number INTEGER PRIMARY KEY, digest TEXT)")
+            _Bundle(bundle, options, report, digests).verify()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         if start == b"PK\x03\x04":
             report.find(TAMPERED, f"the bundle is cut or damaged ({error})")
@@ -108,14 +111,11 @@ def bundle_verify(stream: IO[bytes], options: Options) -> Report:
 class _Bundle:
     """One pass over a bundle's files, in pieces, so that memory stays flat."""
 
-    def __init__(self, bundle: zipfile.ZipFile, options: Options, report: Report) -> None:
-        self.bundle, self.options, self.report = bundle, options, report
+    def __init__(self, bundle: zipfile.ZipFile, options: Options, report: Report, digests: sqlite3.Connection) -> None:
+        self.bundle, self.options, self.report, self.digests = bundle, options, report, digests
         self.files: Mapping[str, Any] = {}
         #: The size of the log's first checkpoint, where it is here: only it takes in events without a signature.
         self.unsigned_size = 0
-        # On disk once it grows: the digest of every checkpoint, to hold what was published against.
-        self.digests = sqlite3.connect("")
-        self.digests.execute("CREATE TABLE notes (number INTEGER PRIMARY KEY, digest TEXT)")
 
     def verify(self) -> None:
         """Look at all of it, in an order in which each thing is trusted before it is used."""
