@@ -26,6 +26,8 @@ COVERAGE ?=
 SLOW_ONLY := $(addprefix --ignore=,tests/e2e tests/browser tests/shellagent/test_schema.py)
 # What never asks a database, and so says the same on any.
 ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
+# Clients, which know the API alone. What they ask for is asked by other tests on both databases.
+CLIENTS := $(addprefix --ignore=,tests/e2e/test_endings.py tests/e2e/test_recipes.py tests/docs/test_connect_your_agent.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean atom schema
@@ -64,7 +66,7 @@ slow-sqlite:
 
 slow-postgresql:
 	@echo "End to end on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(ANY_DATABASE) $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(ANY_DATABASE) $(CLIENTS) $(PYTEST_ARGS)
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults
