@@ -6,12 +6,12 @@ between. So it can be checked against what is stored, equals that of the printed
 of no use for guessing a secret.
 """
 
+import hashlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
 from shellagent import protocol
-from shellagent.host.digest import Digest
 from shellagent.masking import LINE_BYTES, NOTHING_KNOWN, Known, Masker
 
 #: Pieces smaller than this are put together, so that a command that prints single bytes does not fill the memory.
@@ -36,8 +36,7 @@ class Capture:
     _is_closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._digest = Digest()
-        self._sha256 = ""
+        self._digest = hashlib.sha256()
         self._masker: Masker | None = Masker(self.known, on_found=self._found_in_head)
         self._lookahead = self._masker.lookahead
         #: The last bytes as printed: the tail, and enough before it to tell where a secret begins.
@@ -74,7 +73,6 @@ class Capture:
         if starts < self.total:
             self._close_tail(starts)
         self._recent.clear()
-        self._sha256 = self._digest.hexdigest()
 
     def _settle(self, data: bytes) -> None:
         self._head += data[: self.head_bytes - len(self._head)]
@@ -82,7 +80,7 @@ class Capture:
     def _close_head(self, masker: Masker) -> None:
         self._settle(masker.close())
         self._masker = None
-        self._digest.update(bytes(self._head))
+        self._digest.update(self._head)
 
     def _close_tail(self, starts: int) -> None:
         recent = b"".join(self._recent)
@@ -128,7 +126,7 @@ class Capture:
     def totals(self) -> protocol.StreamTotal:
         """Return size, digest and whether the middle was cut."""
         self.close()
-        return protocol.StreamTotal(self.total, self._sha256, self.is_truncated)
+        return protocol.StreamTotal(self.total, self._digest.hexdigest(), self.is_truncated)
 
     def segments(self) -> list[protocol.OutputSegment]:
         """Return what is kept, in parts of at most a segment."""

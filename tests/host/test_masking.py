@@ -130,5 +130,6 @@ def test_head_and_tail_hold_no_known_secret(words: list[str], size: int, head: i
     assert b"sesame" not in kept
     assert len(one.head_from(0)) == min(head, len(stream))
     assert not one.is_truncated or len(one.tail()) == tail
-    if stream.count(b"sesame") and not one.is_truncated:
+    # Another rule may have masked what a secret stands in, such as a private key's block.
+    if not one.is_truncated and set(one.masked) <= {"secret:door"}:
         assert one.masked["secret:door"] == stream.count(b"sesame")
