@@ -182,8 +182,7 @@ def _verified(after: int, digest: str | None, keys: PublicKeys, most: int) -> tu
     size = start.size if start else 0
     ahead = AuditCheckpoint.objects.filter(number__gt=after)
     until = ahead.filter(size__lte=size + most).order_by("-number").first() or ahead.order_by("number").first()
-    verification = Verification(keys)
-    report = verification.report
+    report = Report()
     if after and (start is None or (digest is not None and note_digest(start.note).hex() != digest)):
         report.find(Severity.TAMPERED, "a checkpoint that was verified before is gone or another", after)
         newest = AuditCheckpoint.objects.order_by("-number").first()
@@ -191,14 +190,13 @@ def _verified(after: int, digest: str | None, keys: PublicKeys, most: int) -> tu
         return report, newest.number if newest else 0
     if until is None:
         return None, after
-    if start is None:
-        verification.run(until=until.number)
-        return report, until.number
     try:
-        verification.run(begin=begin_of(start.note, keys), note=start.note, until=until.number)
+        begin = begin_of(start.note, keys) if start else None
     except NoteError as error:
         report.find(Severity.TAMPERED, f"the checkpoint to begin from is damaged ({error})", after)
         report.size, report.digest = until.size, note_digest(until.note).hex()
+        return report, until.number
+    Verification(keys, report=report).run(begin=begin, note=start.note if start else "", until=until.number)
     return report, until.number
 
 
