@@ -140,10 +140,12 @@ def _intervention(stop: Stop, how: str) -> dict[str, Any]:
 
 def _covered(stop: Stop, *statuses: Status) -> list[tuple[UUID, int, str]]:
     """Return id, host's id and `cancel_reason` of each session in these states that a switch covers, by age."""
+    rows = rows_in(statuses, "pk", "host_id", "cancel_reason", "agent_id")
+    # Read after the sessions, so that whose they are is among them.
     agents, hosts = (dict(model.objects.values_list("pk", "name")) for model in (Agent, Host))
     return sorted(
         (pk, host_id, reason)
-        for pk, host_id, reason, agent_id in rows_in(statuses, "pk", "host_id", "cancel_reason", "agent_id")
+        for pk, host_id, reason, agent_id in rows
         if stop.covers(agent=agents[agent_id], host=hosts[host_id])
     )
 
