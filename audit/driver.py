@@ -9,6 +9,7 @@ counts them does, they go through the wrappers. Values have to be what the drive
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 Value = TypeVar("Value")
 #: As many rows go into one statement on PostgreSQL at most.
 MOST_ROWS: Final = 32
+_together = threading.local()
+
+
+class MissedError(RuntimeError):
+    """An update touched fewer rows than it was to."""
+
+    def __init__(self) -> None:
+        super().__init__("a row that was read under a lock was changed by somebody else")
 
 
 def database_now() -> BaseDatabaseWrapper:
@@ -34,7 +43,13 @@ def fetch(sql: str, values: Sequence[Any], database: BaseDatabaseWrapper | None 
             return list(cursor.fetchall())
     raw = _raw(database)
     with database.wrap_database_errors:
-        found: list[tuple[Any, ...]] = raw.execute(_spelled(sql, database.vendor), values).fetchall()
+        if database.vendor == "postgresql" and not raw.autocommit and not raw.pgconn.transaction_status:
+            # The BEGIN that comes first travels with it.
+            with raw.pipeline():
+                cursor = raw.execute(sql, values)
+        else:
+            cursor = raw.execute(_spelled(sql, database.vendor), values)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
     return found
 
 
@@ -82,28 +97,110 @@ def insert_many(into: str, rows: Sequence[Sequence[Any]], ending: str = "") -> N
     raw = _raw(database)
     with database.wrap_database_errors:
         cursor = _numbered_cursor()(raw)
-        begin = 0
-        while begin < len(rows):
-            # Lengths that are powers of two, so that few statements differ and each is soon a prepared one.
-            size = min(MOST_ROWS, 1 << ((len(rows) - begin).bit_length() - 1))
-            values = [value for row in rows[begin : begin + size] for value in row]
-            cursor.execute(_with_places(into, width, size, ending), values)
-            begin += size
+        for part in _parts(rows):
+            cursor.execute(_with_places(into, width, len(part), ending), [value for row in part for value in row])
+
+
+@dataclass(frozen=True, slots=True)
+class RowUpdate:
+    """An UPDATE of single rows: in each, `places` (column and type) are found and `columns` are set.
+
+    `always` is what is set beside them, the same for every row.
+    """
+
+    table: str
+    always: str
+    columns: tuple[tuple[str, str], ...]
+    places: tuple[tuple[str, str], ...]
+
+    def one(self) -> str:
+        """Return the statement for one row: the values of `columns`, then those of `places`."""
+        assigned = ", ".join([self.always, *(f"{name} = %s" for name, _type in self.columns)])
+        where = " AND ".join(f"{name} = %s" for name, _type in self.places)
+        return f"UPDATE {self.table} SET {assigned} WHERE {where}"  # noqa: S608 - columns of a model
+
+    def many(self, size: int) -> str:
+        """Return the statement for so many rows at once, as PostgreSQL has it."""
+        types = [kind for _name, kind in (*self.columns, *self.places)]
+        first = ", ".join(f"${at}::{kind}" for at, kind in enumerate(types, 1))
+        others = (", ".join(f"${row * len(types) + at}" for at in range(1, len(types) + 1)) for row in range(1, size))
+        values = ", ".join(f"({row})" for row in (first, *others))
+        assigned = ", ".join([self.always, *(f"{name} = n{at}" for at, (name, _) in enumerate(self.columns))])
+        where = " AND ".join(f"{name} = n{at}" for at, (name, _) in enumerate(self.places, len(self.columns)))
+        names = ", ".join(f"n{at}" for at in range(len(types)))
+        return f"UPDATE {self.table} SET {assigned} FROM (VALUES {values}) AS new({names}) WHERE {where}"  # noqa: S608
+
+
+def update_each(update: RowUpdate, rows: Sequence[Sequence[Any]]) -> None:
+    """Update these rows, each given by its values. Raises MissedError unless it touched as many, else as `fetch` does.
+
+    In a block of `together` that is raised at its end.
+    """
+    database = database_now()
+    if database.vendor != "postgresql" or _is_heard(database):
+        if run_many(update.one(), rows) != len(rows):
+            raise MissedError
+        return
+    cursors = []
+    with database.wrap_database_errors, _traveling(_raw(database)) as raw:
+        for part in _parts(rows):
+            cursor = _numbered_cursor()(raw)
+            cursor.execute(_update(update, len(part)), [value for row in part for value in row])
+            cursors.append(cursor)
+
+    def check() -> None:
+        if sum(cursor.rowcount for cursor in cursors) != len(rows):
+            raise MissedError
+
+    if (checks := getattr(_together, "checks", None)) is not None:
+        checks.append(check)
+    else:
+        check()
 
 
 @contextmanager
 def together() -> Iterator[None]:
     """Let the writes of this block travel together where the database is a server: one round trip for them all.
 
-    Nothing in the block may look at what a write returned, or read.
+    Nothing in the block may look at what a write returned, or read. A block within another is part of it.
     """
     database = database_now()
-    if database.vendor != "postgresql" or _is_heard(database):
+    if database.vendor != "postgresql" or _is_heard(database) or getattr(_together, "checks", None) is not None:
         yield
         return
-    raw = _raw(database)
-    with database.wrap_database_errors, raw.pipeline():
-        yield
+    checks: list[Callable[[], None]] = []
+    _together.checks = checks
+    try:
+        with database.wrap_database_errors, _raw(database).pipeline():
+            yield
+    finally:
+        _together.checks = None
+    for check in checks:
+        check()
+
+
+@contextmanager
+def _traveling(raw: Any) -> Iterator[Any]:
+    """Give the connection, in a pipeline of this block's own unless it is in one already."""
+    if getattr(_together, "checks", None) is not None:
+        yield raw
+    else:
+        with raw.pipeline():
+            yield raw
+
+
+def _parts(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    """Part rows into lengths that are powers of two, so that few statements differ and each is soon a prepared one."""
+    begin = 0
+    while begin < len(rows):
+        size = min(MOST_ROWS, 1 << ((len(rows) - begin).bit_length() - 1))
+        yield rows[begin : begin + size]
+        begin += size
+
+
+@cache
+def _update(update: RowUpdate, size: int) -> str:
+    return update.many(size)
 
 
 @cache

@@ -19,9 +19,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db.backends.signals import connection_created
 from rest_framework.exceptions import APIException
 
 from audit import driver
@@ -123,6 +124,25 @@ class _Task:
             wake.listen(name, self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """Fits one thread's connections to the clerk's statements: few, each run often, each by an index."""
+
+    thread: int
+
+    def __call__(self, connection: Any, **_sent: object) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        with suppress(DatabaseError):  # what it wanted to say is said where the database is needed
+            if connection.vendor == "sqlite":
+                connection.enlarge_cache()
+                return
+            with connection.cursor() as cursor:
+                # PostgreSQL keeps the plan of a prepared statement until a table is analysed. Made while the tables
+                # are small, it reads them whole, and does so for as long as they grow.
+                cursor.execute("SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)")
+
+
 class Clerk:
     """Answers calls. `deliver` is called on the clerk's thread with the answers of one transaction."""
 
@@ -148,16 +168,18 @@ class Clerk:
 
     def start(self) -> None:
         """Serve on a thread of its own until the process ends."""
-        threading.Thread(target=self._serve_always, name="clerk", daemon=True).start()
-
-    def _serve_always(self) -> None:
-        if enlarge_cache := getattr(connection, "enlarge_cache", None):
-            with suppress(DatabaseError):  # what it wanted to say is said where the database is needed
-                enlarge_cache()
-        self.serve()
+        threading.Thread(target=self.serve, name="clerk", daemon=True).start()
 
     def serve(self, *, until: Callable[[], bool] = lambda: False) -> None:
         """Answer calls on this thread until, after some answers, the condition holds."""
+        fitting = _Fitting(threading.get_ident())
+        connection_created.connect(fitting, weak=False)
+        try:
+            self._serve(until)
+        finally:
+            connection_created.disconnect(fitting)
+
+    def _serve(self, until: Callable[[], bool]) -> None:
         while not until():
             tasks = self._next()
             try:

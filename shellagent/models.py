@@ -1,13 +1,14 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import connection, models
 
 from audit import driver
 from audit.statements import padded, preparer
@@ -124,16 +125,15 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         """Move sessions that were read under a lock, given as (id, event_seq, columns), all with the same columns.
 
         `way` begins with the status that they are in; each further one is an arrow with an event of its own.
-        Raises ValueError for an arrow that TRANSITIONS does not have, RuntimeError where one is not as it was read.
+        Raises ValueError for an arrow that TRANSITIONS does not have, MissedError, in a block of `driver.together` at
+        its end, where one is not as it was read.
         """
         for source, to in pairwise(way):
             if (source, to) not in TRANSITIONS:
                 raise ValueError(f"no arrow leads from {source} to {to}")
-        meta = ShellSession._meta
-        fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in rows[0][2]]
-        key = meta.pk
-        assignments = "".join(f", {field.column} = %s" for field in fields)
+        fields, update = _row_update(tuple(rows[0][2]), len(way) - 1)
         prepare = preparer(driver.database_now().vendor)
+        key = cast("models.Field[Any, Any]", ShellSession._meta.pk)
         values = [
             (
                 way[-1].value,
@@ -144,12 +144,7 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
             )
             for session_id, seq, columns in rows
         ]
-        sql = (
-            f"UPDATE {meta.db_table} SET event_seq = event_seq + {len(way) - 1}, status = %s{assignments} "  # noqa: S608
-            "WHERE id = %s AND event_seq = %s AND status = %s"
-        )
-        if driver.run_many(sql, values) != len(rows):
-            raise RuntimeError("a locked session was moved by somebody else")
+        driver.update_each(update, values)
 
     def number(self, **columns: Any) -> list[Numbered]:
         """Take the next event number of every session of this set, with these columns, whatever its status."""
@@ -157,6 +152,24 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
 
     def _locked(self) -> list[UUID]:
         return list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+
+
+@cache
+def _row_update(names: tuple[str, ...], events: int) -> tuple[list["models.Field[Any, Any]"], driver.RowUpdate]:
+    """Return the fields of these columns, and what sets them and the status, and counts so many events."""
+
+    def typed(name: str) -> tuple[str, str]:
+        field = cast("models.Field[Any, Any]", ShellSession._meta.get_field(name))
+        return field.column, str(field.db_type(connection))
+
+    fields = [cast("models.Field[Any, Any]", ShellSession._meta.get_field(name)) for name in names]
+    update = driver.RowUpdate(
+        ShellSession._meta.db_table,
+        f"event_seq = event_seq + {events}",
+        tuple(map(typed, ("status", *names))),
+        tuple(map(typed, ("id", "event_seq", "status"))),
+    )
+    return fields, update
 
 
 def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str, Any]) -> list[Numbered]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.utils import timezone
 
+from audit import driver
 from audit.tags import Tag
 from audit.trail import Party
 from governance.policy.types import Outcome
@@ -85,7 +86,8 @@ def _claim(host: Host, request: PollRequest) -> Claim:
         claimed = [session for session, _assignment in ready]
         moves, actor = [Move(session, Status.CLAIMED, data, columns) for session in claimed], host_party(host)
         then = [[start_move(session, request.start_key, now) for session in claimed]] if request.start_key else []
-        tell(moves_make(moves, *then, actor=actor))
+        with driver.together():
+            tell(moves_make(moves, *then, actor=actor))
         grants = tuple(map(start_grant, claimed)) if request.start_key else ()
     return Claim(tuple(assignment for _session, assignment in ready), grants)
 

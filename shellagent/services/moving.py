@@ -64,7 +64,7 @@ def sessions_move(
 def sessions_move_locked(moves: Sequence[Move], *, actor: Party) -> None:
     """Make the moves of sessions that the caller has read under a lock, and write their events together.
 
-    Raises RuntimeError where one is not as it was read: then the caller's transaction must not be committed.
+    Raises MissedError where one is not as it was read: then the caller's transaction must not be committed.
     """
     tell(moves_make(moves, actor=actor))
 
@@ -73,7 +73,7 @@ def moves_make(moves: Sequence[Move], *then: Sequence[Move], actor: Party) -> li
     """Make these moves, and return the events that `tell` has to write before the transaction ends.
 
     `then` are the next moves of the same sessions, in the same order: one UPDATE makes them all, each has its event.
-    Raises RuntimeError as `sessions_move_locked` does.
+    Raises MissedError as `sessions_move_locked` does.
     """
     alike: dict[tuple[tuple[Status, ...], tuple[str, ...]], list[tuple[UUID, int, Data]]] = {}
     for ways in zip(moves, *then, strict=True):

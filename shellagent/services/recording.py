@@ -125,8 +125,8 @@ class _Batch:
 
     def write(self) -> None:
         """Write all that was taken."""
-        sessions_move_locked(self.moves, actor=host_party(self.host))
         with driver.together():
+            sessions_move_locked(self.moves, actor=host_party(self.host))
             insert(self.rows)
             store(self.payloads, self.now)
         self._note_ended()

@@ -1,7 +1,9 @@
 """Statements on the driver's cursor, and reads that are kept for a transaction."""
 
+import threading
+
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 
@@ -71,3 +73,58 @@ def test_writes_that_travel_together_are_all_there_and_an_error_is_djangos() -> 
         driver.run_many(INSERT, [("b" * 32, "stdout", 9, b"salt", b"x")])
         driver.run_many(INSERT, ROWS)
     assert driver.fetch("SELECT COUNT(*) FROM audit_auditpayload", ()) == [(3,)]
+
+
+UPDATE = driver.RowUpdate(
+    "audit_auditpayload", "size = 7", (("data", "bytea"),), (("session_id", "uuid"), ("kind", "text"))
+)
+
+
+@pytest.mark.parametrize("count", [1, 7, 45])
+def test_any_number_of_rows_is_updated_each_with_its_own_values(count: int) -> None:
+    driver.insert_many(
+        INTO, [(f"{number:032x}", "stdout", number, b"s", b"old", "2026-01-01") for number in range(count)]
+    )
+    driver.update_each(UPDATE, [(bytes([number]), f"{number:032x}", "stdout") for number in range(count)])
+    found = driver.fetch('SELECT "offset", data, size FROM audit_auditpayload ORDER BY "offset"', ())
+    assert [(at, bytes(data), size) for at, data, size in found] == [(at, bytes([at]), 7) for at in range(count)]
+
+
+@pytest.mark.parametrize("rows", [ROWS[:1], ROWS])
+def test_a_row_that_is_not_as_it_was_is_missed(rows: list[tuple[object, ...]]) -> None:
+    driver.run_many(INSERT, rows)
+    wanted = [(b"new", row[0], "stdout" if number else "stderr") for number, row in enumerate(rows)]
+    with pytest.raises(driver.MissedError), transaction.atomic():
+        driver.update_each(UPDATE, wanted)
+    with pytest.raises(driver.MissedError), transaction.atomic(), driver.together(), driver.together():
+        driver.update_each(UPDATE, wanted)
+    assert {bytes(data) for (data,) in driver.fetch("SELECT data FROM audit_auditpayload", ())} == {b"100 %"}
+    # And nothing of it is left for the next block.
+    with driver.together():
+        driver.update_each(UPDATE, [(b"new", row[0], "stdout") for row in rows])
+    assert {bytes(data) for (data,) in driver.fetch("SELECT data FROM audit_auditpayload", ())} == {b"new"}
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="of a server's transactions")
+def test_a_transactions_first_read_brings_its_begin_along() -> None:
+    found = []
+
+    def work() -> None:
+        """On another connection, which is in no transaction yet."""
+        try:
+            with transaction.atomic():
+                found.append(driver.fetch("SELECT 1", ()))
+                driver.run_many(INSERT, ROWS)
+                transaction.set_rollback(True)
+            with transaction.atomic():
+                found.append(driver.fetch("SELECT COUNT(*) FROM audit_auditpayload", ()))
+            with pytest.raises(DatabaseError), transaction.atomic():
+                driver.fetch("SELECT nothing", ())
+            found.append(driver.fetch("SELECT 2", ()))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [[(1,)], [(0,)], [(2,)]]

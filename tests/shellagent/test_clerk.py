@@ -179,3 +179,28 @@ def test_a_call_whose_caller_has_gone_is_forgotten() -> None:
     desk.clerk.drop(held)
     assert desk.serve(Note("second"), enough=2) == [(200, "second")]
     assert (held.is_closed, held.looks, wake.bells(["held"])) == (True, 0, [])
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite makes its plans anew")
+def test_the_clerks_connections_read_no_table_whole_and_others_may() -> None:
+    seen = []
+
+    def look() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('enable_seqscan'), current_setting('jit')")
+            seen.append(cursor.fetchone())
+
+    def work() -> None:
+        try:
+            Desk().serve(Note("first", look))
+            connection.close()
+            # Also the one in place of one that was closed.
+            Desk().serve(Note("second", look))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    look()
+    assert seen == [("off", "off"), ("off", "off"), ("on", "on")]

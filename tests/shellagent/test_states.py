@@ -78,7 +78,7 @@ def nothing_moves(session: ShellSession, source: Status, target: Status) -> None
         sessions_move_locked([Move(seen_in(session, source), target, {}, columns)], actor=SYSTEM)
     for begin, end in TRANSITIONS:
         if end is target:
-            with pytest.raises(RuntimeError, match="moved by somebody else"), transaction.atomic():
+            with pytest.raises(RuntimeError, match="changed by somebody else"), transaction.atomic():
                 sessions_move_locked([Move(seen_in(session, begin), target, {}, columns)], actor=SYSTEM)
     assert columns_of(session.pk) == before
     assert tags(session) == ["queued"]
