@@ -4,6 +4,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Final
 
+from governance.policy.plan import Plan
+from shellagent.host import console
 from shellagent.host.channel import ClosedError
 from shellagent.host.journal import Entry, report_without_run
 from shellagent.host.slots import Slot
@@ -23,8 +25,6 @@ class Claimed:
     start_key: str = field(default_factory=lambda: str(uuid.uuid4()))
     #: What came with the claim where the start was asked for with it.
     grant: StartGrant | None = None
-    #: Its command, for a line in the log.
-    shown: str = ""
     is_running: bool = False
     order: tuple[Reason, float] | None = None
 
@@ -32,6 +32,14 @@ class Claimed:
     def id(self) -> str:
         """Return the session's id."""
         return self.assignment.id
+
+    @property
+    def shown(self) -> str:
+        """Return its command, for a line in the log."""
+        try:
+            return console.shown_command(Plan.from_json(self.assignment.plan).source())
+        except ValueError:
+            return "a command that cannot be read"
 
     @property
     def entry(self) -> Entry:

@@ -152,13 +152,13 @@ class Sessions:
             self.journal.begin(claimed.entry for claimed in taken)
         except OSError as error:
             logger.error("The journal cannot be written, so nothing is started: %s", error)
-            self._give_up([claimed for claimed in taken if self._is_prepared(claimed)])
+            self._give_up(taken)
             return
-        ready = [claimed for claimed in taken if self._is_prepared(claimed)]
-        for claimed in ready:
+        for claimed in taken:
             if claimed.grant is not None:
+                # Without a word of its supervisor, which says so where it refuses.
                 self._take_up(claimed, claimed.grant)
-        if left := [claimed for claimed in ready if claimed.grant is None]:
+        if left := [claimed for claimed in taken if claimed.grant is None and self._is_prepared(claimed)]:
             try:
                 self._starts.ask(left, client)
             except BaseException:
@@ -192,6 +192,8 @@ class Sessions:
             self._refuse(claimed, Reason(error.reason), str(error))
             return False
         message = {"prepare": protocol.encode(claimed.assignment), "host_id": self.host_id, "secrets": secrets}
+        if claimed.grant is None:
+            message["answer"] = True
         if self.supervisors.tell(claimed.slot, message):
             return True
         self._not_started(claimed, "no supervisor could be made")
@@ -201,15 +203,16 @@ class Sessions:
         """Take the supervisor's answer; what it refuses is reported."""
         try:
             message = claimed.supervisor.channel.receive()
+            while message["id"] != claimed.id:
+                message = claimed.supervisor.channel.receive()
         except ClosedError:
             burial = self.supervisors.end(claimed.slot)
             self._not_started(claimed, f"its supervisor {burial.cause()}")
             return False
-        if "ready" in message:
-            claimed.shown = message["ready"]
-            return True
-        self._refuse(claimed, Reason(message["refused"]), message["detail"])
-        return False
+        if "refused" in message:
+            self._refuse(claimed, Reason(message["refused"]), message["detail"])
+            return False
+        return True
 
     def _not_started(self, claimed: Claimed, why: str) -> None:
         """Let go of a session that cannot be looked at here; one whose start was granted is reported."""
@@ -221,13 +224,14 @@ class Sessions:
         self._forget(claimed)
 
     def _refuse(self, claimed: Claimed, reason: Reason, detail: str) -> None:
-        """Report that a session does not run here. The start key is empty where its start was not granted."""
+        """Report that a session does not run here."""
+        self._finish([(claimed, self._refusal(claimed, reason, detail))])
+
+    def _refusal(self, claimed: Claimed, reason: Reason, detail: str) -> ExecutionReport:
+        """Say that a session does not run here. The start key is empty where its start was not granted."""
         self.say(f"refused {claimed.id}: {detail}")
         entry, start_key = claimed.entry, claimed.start_key if claimed.grant else ""
-        report = report_without_run(
-            entry, outcome=RunOutcome.REFUSED, reason=reason, detail=detail, start_key=start_key
-        )
-        self._finish([(claimed, report)])
+        return report_without_run(entry, outcome=RunOutcome.REFUSED, reason=reason, detail=detail, start_key=start_key)
 
     def _never_started(self, ready: Sequence[Claimed]) -> None:
         detail = "The answer to the start never arrived; the command did not run."
@@ -271,7 +275,7 @@ class Sessions:
         self.say(f"run {claimed.id}: {claimed.shown}")
         try:
             channel = claimed.supervisor.channel
-            channel.send({"run": claimed.start_key})
+            channel.send({"run": claimed.id, "start_key": claimed.start_key})
         except ClosedError:
             self._finish([(claimed, self._lost_with_its_supervisor(claimed))])
             return
@@ -310,7 +314,8 @@ class Sessions:
         channel = claimed.supervisor.channel
         try:
             for message in channel.take():
-                report = self._understood(claimed, message)
+                # What a session before it on this slot was refused for after it had been dropped is nobody's.
+                report = self._understood(claimed, message) if message["id"] == claimed.id else None
                 if report is not None:
                     self._selector.unregister(channel)
                     return report
@@ -326,6 +331,8 @@ class Sessions:
             return report
         if "failed" in message:
             return lost(claimed.entry, f"The local agent met an error of its own: {message['failed']}.")
+        if "refused" in message:
+            return self._refusal(claimed, Reason(message["refused"]), message["detail"])
         if "started" in message:
             self.journal.started(claimed.id, *message["started"])
         elif "output" in message:

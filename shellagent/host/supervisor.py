@@ -1,6 +1,7 @@
 """A supervisor: a process of one thread that runs one session after another and adopts whatever they leave.
 
 It gets its settings first, then for each session `prepare`, and `run` or `drop`; while one runs, orders to abort it.
+Each of these, and each message of its own, says of which session it is.
 When the local agent is gone, the connection ends, and so does everything here.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shellagent import protocol
-from shellagent.host import cgroups, console, scripts, tree
+from shellagent.host import cgroups, scripts, tree
 from shellagent.host.channel import Channel, ClosedError, Message
 from shellagent.host.errors import RefusedError
 from shellagent.host.family import Family
@@ -52,6 +53,7 @@ class Supervision:
         self.channel = channel
         self.runner = runner
         self.temporary = temporary
+        self._id = ""
         self._generation = 0
         self._family = Family(frozenset())
 
@@ -80,6 +82,7 @@ class Supervision:
                 self._session(message)
 
     def _session(self, message: Message) -> None:
+        self._id = message["prepare"]["id"]
         try:
             assignment = protocol.decode(Assignment, message["prepare"])
             self.runner.host_id = message["host_id"]
@@ -87,20 +90,24 @@ class Supervision:
             prepared = self.runner.prepare(assignment, self.temporary, message.get("secrets", {}))
         except (RefusedError, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, RefusedError) else Reason.HOST_CEILING
-            self.channel.send({"refused": reason, "detail": str(error)})
+            self._say(refused=reason, detail=str(error))
             return
-        self.channel.send({"ready": console.shown_command(prepared.plan.source())})
+        if message.get("answer"):
+            self._say(ready=True)
         try:
             # An order for the session before may still come.
-            while not ("run" in message or "drop" in message):
+            while self._id not in (message.get("run"), message.get("drop")):
                 message = self.channel.receive()
         except ClosedError:
             prepared.close()
             raise
         if "run" in message:
-            self._run(prepared, message["run"])
+            self._run(prepared, message["start_key"])
         else:
             prepared.close()
+
+    def _say(self, **message: object) -> None:
+        self.channel.send({"id": self._id, **message})
 
     def _run(self, prepared: Prepared, start_key: str) -> None:
         try:
@@ -116,14 +123,14 @@ class Supervision:
             entry = Entry(assignment.id, start_key, assignment.digest)
             outcome, reason = RunOutcome.REFUSED, Reason(error.reason)
             report = report_without_run(entry, outcome=outcome, reason=reason, detail=str(error))
-            self.channel.send({"report": protocol.encode(report)})
+            self._say(report=protocol.encode(report))
         except Exception as error:
             logger.exception("The run of %s met an error of the local agent's own", prepared.assignment.id)
             left = self._family.sweep().left_behind
-            self.channel.send({"failed": type(error).__name__, "left_behind": left})
+            self._say(failed=type(error).__name__, left_behind=left)
         else:
             left = report.left_behind
-            self.channel.send({"report": protocol.encode(report)})
+            self._say(report=protocol.encode(report))
         self._clean(may_be_in_use=bool(left))
 
     def _clean(self, *, may_be_in_use: bool) -> None:
@@ -149,12 +156,12 @@ class Supervision:
 
     def started(self, pid: int) -> None:
         """Tell the process of a run that takes its time."""
-        self.channel.send({"started": [pid, tree.create_time(pid)]})
+        self._say(started=[pid, tree.create_time(pid)])
 
     def output(self, stream: str, offset: int, data: bytes) -> None:
         """Tell output while it comes."""
         segment: dict[str, Any] = protocol.encode(protocol.OutputSegment.of(stream, offset, data))
-        self.channel.send({"output": segment})
+        self._say(output=segment)
 
 
 def _bounded(settings: Settings) -> Settings:
