@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,12 +26,27 @@ class _Output:
         self.is_json = False
         self._lock = threading.Lock()
         self._live = ""
+        self._gathered = threading.local()
 
     def line(self, text: str) -> None:
+        lines: list[str] | None = getattr(self._gathered, "lines", None)
+        if lines is not None:
+            lines.append(text)
+            return
         with self._lock:
             # The live line makes room, and stands below again.
             sys.stderr.write(f"{_CLEAR}{text}\n{self._live}" if self._live else f"{text}\n")
             sys.stderr.flush()
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        lines = self._gathered.lines = []
+        try:
+            yield
+        finally:
+            self._gathered.lines = None
+            if lines:
+                self.line("\n".join(lines))
 
     def live(self, text: str) -> None:
         with self._lock:
@@ -42,6 +58,11 @@ class _Output:
 
 
 _output: Final = _Output()
+
+
+def gathering() -> AbstractContextManager[None]:
+    """Have the lines that this thread says in a block printed at its end, at once: each print wakes who reads them."""
+    return _output.gathering()
 
 
 class JsonFormatter(logging.Formatter):

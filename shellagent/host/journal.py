@@ -59,7 +59,11 @@ class Spooled:
 
 @dataclass
 class Journal:
-    """The file at `path`, and what it says. Safe to use from any thread; results leave it only by `acknowledge`."""
+    """The file at `path`, and what it says. Safe to use from any thread; results leave it only by `acknowledge`.
+
+    Two locks, so that who only asks does not wait for the disk: `_writing` for the file, and within it `_lock` for what
+    is known.
+    """
 
     path: Path
     boot_id: str = ""
@@ -70,6 +74,7 @@ class Journal:
     #: Bytes of what waits, and of that what is in memory too.
     _waiting_bytes: int = field(default=0, init=False)
     _kept_bytes: int = field(default=0, init=False)
+    _writing: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +82,7 @@ class Journal:
 
     def load(self) -> None:
         """Take up what an earlier process left, and write it anew. Damaged lines are put aside, never deleted."""
-        with self._lock:
+        with self._writing, self._lock:
             damaged: list[bytes] = []
             for item in self._file.read():
                 if isinstance(item, bytes):
@@ -103,9 +108,10 @@ class Journal:
         """Write entries durably, all at once. Raises OSError; then none of these sessions may start."""
         entries = list(entries)
         data = b"".join(line({"begin": [entry.id, entry.start_key, entry.digest]}) for entry in entries)
-        with self._lock:
+        with self._writing:
             self._append(data, is_synced=True)
-            self._open.update((entry.id, entry) for entry in entries)
+            with self._lock:
+                self._open.update((entry.id, entry) for entry in entries)
 
     def started(self, session_id: str, pid: int, create_time: float) -> None:
         """Note the process of a session. Not synced: after a power cut there is no process to find."""
@@ -122,25 +128,27 @@ class Journal:
         On a full disk they are kept in memory, with an error in the log: better than nowhere.
         """
         lines = [line({"result": protocol.encode(report)}) for report in reports]
-        with self._lock:
+        with self._writing:
             try:
                 offset = self._append(b"".join(lines), is_synced=True)
             except OSError as error:
                 names = ", ".join(report.id for report in reports)
                 logger.error("The results of %s cannot be written to the journal: %s", names, error)
                 offset = -1
-            for report, data in zip(reports, lines, strict=True):
-                keeps = offset < 0 or self._kept_bytes + len(data) <= KEPT_BYTES
-                self._wait(Spooled(report.id, offset, len(data), report if keeps else None))
-                offset += len(data) if offset >= 0 else 0
+            with self._lock:
+                for report, data in zip(reports, lines, strict=True):
+                    keeps = offset < 0 or self._kept_bytes + len(data) <= KEPT_BYTES
+                    self._wait(Spooled(report.id, offset, len(data), report if keeps else None))
+                    offset += len(data) if offset >= 0 else 0
 
     def acknowledge(self, items: Sequence[Spooled]) -> None:
         """Let results go: the server has them."""
         self._note({"acknowledged": [item.id for item in items]})
-        with self._lock:
+        with self._writing:
             if self._file.size > COMPACT_BYTES and self._needed() < self._file.size // 2:
                 try:
-                    self._compact()
+                    with self._lock:
+                        self._compact()
                 except OSError as error:
                     logger.error("The journal %s cannot be written anew: %s", self.path, error)
 
@@ -159,7 +167,7 @@ class Journal:
         """Return a result, or None for one that was damaged since it was written; that one is put aside."""
         if item.report is not None:
             return item.report
-        with self._lock:
+        with self._writing, self._lock:
             try:
                 content = self._file.content(item.offset, item.size)
                 if content is not None:
@@ -214,8 +222,9 @@ class Journal:
 
     def _note(self, content: dict[str, Any]) -> None:
         """Append a line that may be lost: what it says would only be done again."""
-        with self._lock:
-            self._apply(content, -1, 0)
+        with self._writing:
+            with self._lock:
+                self._apply(content, -1, 0)
             try:
                 self._append(line(content), is_synced=False)
             except OSError as error:
@@ -245,7 +254,8 @@ class Journal:
 
     def _append(self, data: bytes, *, is_synced: bool) -> int:
         if self._file.is_doubtful:
-            self._compact()
+            with self._lock:
+                self._compact()
         return self._file.append(data, is_synced=is_synced)
 
     def _needed(self) -> int:

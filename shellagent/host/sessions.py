@@ -154,10 +154,11 @@ class Sessions:
             logger.error("The journal cannot be written, so nothing is started: %s", error)
             self._give_up(taken)
             return
-        for claimed in taken:
-            if claimed.grant is not None:
-                # Without a word of its supervisor, which says so where it refuses.
-                self._take_up(claimed, claimed.grant)
+        with console.gathering():
+            for claimed in taken:
+                if claimed.grant is not None:
+                    # Without a word of its supervisor, which says so where it refuses.
+                    self._take_up(claimed, claimed.grant)
         if left := [claimed for claimed in taken if claimed.grant is None and self._is_prepared(claimed)]:
             try:
                 self._starts.ask(left, client)
@@ -169,17 +170,18 @@ class Sessions:
         """Give each session a slot, and have its supervisor look at it."""
         grants = {grant.id: grant for grant in answer.grants if grant.status is GrantStatus.GRANTED}
         free, taken = list(slots), []
+        known = set(self.running_ids())
         for assignment in answer.sessions:
             grant = grants.get(assignment.id)
             with self._lock:
-                is_known = assignment.id in self._claimed or assignment.id in self.journal.ids()
-                if is_known or not free or self.is_closing:
+                if assignment.id in known or not free or self.is_closing:
                     # One that is never started goes back to the queue when its lease is over, or is lost.
                     continue
                 claimed = Claimed(assignment, free.pop(), grant=grant)
                 if grant is not None:
                     claimed.start_key = start_key
                 self._claimed[assignment.id] = claimed
+                known.add(assignment.id)
             if self._send_to_prepare(claimed):
                 taken.append(claimed)
         self.slots.give_back(*free)
@@ -295,13 +297,15 @@ class Sessions:
     def attend(self, timeout_seconds: float | None) -> None:
         """Take what supervisors tell, waiting for it at most so long. All results that are there are kept together."""
         finished: list[tuple[Claimed, ExecutionReport]] = []
-        for key, _ in self._selector.select(timeout_seconds):
-            if isinstance(key.data, Claimed):
-                report = self._heard(key.data)
-                if report is not None:
-                    finished.append((key.data, report))
-            else:
-                key.data()
+        ready = self._selector.select(timeout_seconds)
+        with console.gathering():
+            for key, _ in ready:
+                if isinstance(key.data, Claimed):
+                    report = self._heard(key.data)
+                    if report is not None:
+                        finished.append((key.data, report))
+                else:
+                    key.data()
         if finished:
             self._finish(finished)
 
