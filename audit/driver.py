@@ -19,6 +19,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 Value = TypeVar("Value")
 #: As many rows go into one statement on PostgreSQL at most.
 MOST_ROWS: Final = 32
+#: So many go into one statement however many they are.
+FEW_ROWS: Final = 8
 _together = threading.local()
 
 
@@ -190,10 +192,11 @@ def _traveling(raw: Any) -> Iterator[Any]:
 
 
 def _parts(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
-    """Part rows into lengths that are powers of two, so that few statements differ and each is soon a prepared one."""
+    """Part rows into few lengths, small ones and powers of two, so that each statement is soon a prepared one."""
     begin = 0
     while begin < len(rows):
-        size = min(MOST_ROWS, 1 << ((len(rows) - begin).bit_length() - 1))
+        left = len(rows) - begin
+        size = left if left <= FEW_ROWS else min(MOST_ROWS, 1 << (left.bit_length() - 1))
         yield rows[begin : begin + size]
         begin += size
 

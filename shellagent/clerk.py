@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 TOLD: Final = (ProblemError, ProtocolError, APIException)
 #: As many calls share a transaction at most.
 MOST_AT_ONCE: Final = 64
+#: A connection to PostgreSQL keeps so many statements prepared.
+PREPARED_STATEMENTS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class _Fitting:
             if connection.vendor == "sqlite":
                 connection.enlarge_cache()
                 return
+            # As many as there are lengths of lists, and more.
+            connection.connection.prepared_max = PREPARED_STATEMENTS
             with connection.cursor() as cursor:
                 # PostgreSQL keeps the plan of a prepared statement until a table is analysed. Made while the tables
                 # are small, it reads them whole, and does so for as long as they grow.
