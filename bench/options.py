@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every measurement (default 3)")
     parser.add_argument(
-        "--concurrency", type=int, default=16, help="commands the product's host runs at once (default 16)"
+        "--concurrency", type=int, default=48, help="commands the product's host runs at once (default 48)"
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY", help="measure only this row; may be repeated"

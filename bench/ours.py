@@ -14,7 +14,7 @@ import psutil
 from bench import doors
 from bench.figures import DoorFigure, Footprint
 from bench.options import REPOSITORY
-from bench.peers import AT_ONCE, COMMAND, Peer, timed
+from bench.peers import COMMAND, Peer, timed
 from bench.services import Postgres
 from bench.workspace import PeerFailed, Spawned, Workspace, free_port, run
 
@@ -24,6 +24,9 @@ WAIT_SECONDS = 45
 #: Statuses that a session leaves by itself; with any other it will not change any more.
 OPEN = ("pending", "queued", "claimed", "running")
 FINISH_SECONDS = 60.0
+#: So many ask at once while its rate is measured, each waiting for the answer before it asks again. Task queues take
+#: all that is asked for without an answer.
+CLIENTS = 16
 MIB = 1024 * 1024
 
 
@@ -66,8 +69,9 @@ class Ours(Peer):
         self.has_trail = has_trail
         self.key = f"ours-{database}" if has_trail else f"untrailed-{database}"
         self.label = f"ours on {'SQLite' if database == 'sqlite' else 'PostgreSQL'}"
-        self.at_once = f"host's concurrency {concurrency}"
-        self.warm_count = 200
+        self.at_once = f"{CLIENTS} clients, host's concurrency {concurrency}"
+        # Until each of its slots has its supervisor, and each of its statements is prepared.
+        self.warm_count = 800
         self._up: Spawned | None = None
         self._port = 0
         self._key = ""
@@ -164,15 +168,15 @@ class Ours(Peer):
             with closing(Client(self._port, self._key)) as client:
                 return [str(client.execute(0)["id"]) for _index in range(share)]
 
-        shares = [share for start in range(AT_ONCE) if (share := len(range(start, count, AT_ONCE)))]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        shares = [share for start in range(CLIENTS) if (share := len(range(start, count, CLIENTS)))]
+        with ThreadPoolExecutor(CLIENTS) as pool:
             lanes = list(pool.map(lane, shares))
         deadline = time.monotonic() + FINISH_SECONDS
         for ids in lanes:
             # The last of each client; they run in the order of the queue, so the rest has ended or is about to.
             while self._client.get(f"/sessions/{ids[-1]}", wait_seconds=WAIT_SECONDS)["status"] in OPEN:
                 _assert_before(deadline)
-        while any(self._client.get("/sessions", status=status, page_size=1)["results"] for status in OPEN):
+        while any(self._client.get("/status")["sessions"].values()):
             _assert_before(deadline)
             time.sleep(0.005)
         return [identifier for ids in lanes for identifier in ids]

@@ -60,7 +60,9 @@ class SessionListView(GenericAPIView[Any]):
         filters = SessionFilterSerializer(data=request.query_params)
         filters.is_valid(raise_exception=True)
         sessions_expire()
-        page = self.paginate_queryset(_narrowed(self.get_queryset(), filters.validated_data))
+        # Many of few agents and hosts, each of which is read once.
+        sessions = self.get_queryset().select_related(None).prefetch_related("agent", "host")
+        page = self.paginate_queryset(_narrowed(sessions, filters.validated_data))
         return self.get_paginated_response(sessions_json(list(page or []), with_output=False))
 
 
