@@ -27,7 +27,7 @@ from shellagent.host.loop import Loop
 from shellagent.host.runlocalagent import build_loop
 from shellagent.host.state import Enrolment, StateFolder
 from shellagent.host.zygote import Zygote
-from shellagent.signing import Signer, new_private_key
+from shellagent.signing import Signer, Start, new_private_key
 
 COMMAND: Final = "/bin/true"
 HOST_ID: Final = "1"
@@ -116,9 +116,7 @@ class _Bench:
             plan=plan, working_directory="", host_id=HOST_ID, env={}, timeout_seconds=30, grants=(), obligations=()
         )
         wanted = protocol.Assignment(str(uuid.uuid4()), digest, plan.to_json(), "", {}, 30, (), (), ())
-        signature = self.signer.granted(
-            wanted.id, host_id=HOST_ID, start_key=start_key, digest=digest, deadline_seconds=40
-        )
+        signature = self.signer.granted(Start(wanted.id, start_key, digest, 40), host_id=HOST_ID)
         granted = protocol.GrantStatus.GRANTED
         grant = protocol.StartGrant(wanted.id, granted, 40, key=self.signer.public_key, signature=signature)
         return protocol.PollAnswer(

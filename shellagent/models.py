@@ -133,7 +133,7 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
                 raise ValueError(f"no arrow leads from {source} to {to}")
         fields, update = _row_update(tuple(rows[0][2]), len(way) - 1)
         prepare = preparer(driver.database_now().vendor)
-        key = cast("models.Field[Any, Any]", ShellSession._meta.pk)
+        key = ShellSession._meta.pk
         values = [
             (
                 way[-1].value,
@@ -160,7 +160,7 @@ def _row_update(names: tuple[str, ...], events: int) -> tuple[list["models.Field
 
     def typed(name: str) -> tuple[str, str]:
         field = cast("models.Field[Any, Any]", ShellSession._meta.get_field(name))
-        return field.column, str(field.db_type(connection))
+        return str(field.column), str(field.db_type(connection))
 
     fields = [cast("models.Field[Any, Any]", ShellSession._meta.get_field(name)) for name in names]
     update = driver.RowUpdate(

@@ -1,17 +1,29 @@
 """What the server signs and the host checks: Ed25519 over canonical bytes. No Django.
 
-A start is granted by a signature over exactly what was granted; a new key of the server is endorsed by the one before
-it. Keys and signatures are lower-case hexadecimal text: 64 digits of a public or private key, 128 of a signature.
+A start is granted by a signature over exactly what was granted, one for all that are granted together; a new key of
+the server is endorsed by the one before it. Keys and signatures are lower-case hexadecimal text: 64 digits of a public
+or private key, 128 of a signature.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from audit import canonical
 from shellagent.protocol import VERSION, ServerKey, StartGrant
+
+
+class Start(NamedTuple):
+    """What is granted: this session, under this start key of the host's, with this digest, for so long."""
+
+    session_id: str
+    start_key: str
+    digest: str
+    deadline_seconds: int
+
 
 KEY_DIGITS: Final = 64
 SIGNATURE_DIGITS: Final = 128
@@ -29,9 +41,9 @@ class Signer:
         self._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private_key))
         self.public_key = self._key.public_key().public_bytes_raw().hex()
 
-    def granted(self, session_id: str, *, host_id: str, start_key: str, digest: str, deadline_seconds: int) -> str:
-        """Return the signature that grants a start."""
-        return self._key.sign(_start(session_id, host_id, start_key, digest, deadline_seconds)).hex()
+    def granted(self, *starts: Start, host_id: str) -> str:
+        """Return the signature that grants these starts of a host together, in this order."""
+        return self._key.sign(_starts(starts, host_id)).hex()
 
     def endorse(self, key: str, until: int) -> ServerKey:
         """Return the word of this key that `key` follows it, and that its own grants count until then (Unix time)."""
@@ -39,10 +51,29 @@ class Signer:
         return ServerKey(key, endorsed_by=self.public_key, until=until, endorsement=signature)
 
 
-def is_granted(grant: StartGrant, *, host_id: str, start_key: str, digest: str) -> bool:
-    """Return whether the key that a grant names signed this start of this host. Whose key that is, is not judged."""
-    message = _start(grant.id, host_id, start_key, digest, grant.deadline_seconds)
-    return _is_signed(grant.key, grant.signature, message)
+class Granted:
+    """The grants of one answer, each with the start key and the digest of what the host would run.
+
+    One signature is over all grants that carry it, in their order, and is checked once: where one of them is not what
+    was signed, none of them is signed.
+    """
+
+    def __init__(self, host_id: str, grants: Iterable[tuple[StartGrant, str, str]]) -> None:
+        self._host_id = host_id
+        self._starts: dict[tuple[str, str], list[Start]] = {}
+        for grant, start_key, digest in grants:
+            start = Start(grant.id, start_key, digest, grant.deadline_seconds)
+            self._starts.setdefault((grant.key, grant.signature), []).append(start)
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def is_signed(self, grant: StartGrant) -> bool:
+        """Return whether the key that a grant names signed this start. Whose key that is, is not judged."""
+        by = grant.key, grant.signature
+        if not any(start.session_id == grant.id for start in self._starts.get(by, ())):
+            return False
+        if by not in self._known:
+            self._known[by] = _is_signed(*by, _starts(self._starts[by], self._host_id))
+        return self._known[by]
 
 
 def is_endorsed(offered: ServerKey) -> bool:
@@ -57,15 +88,17 @@ def is_key(text: str) -> bool:
     return len(text) == KEY_DIGITS and _bytes(text) is not None
 
 
-def _start(session_id: str, host_id: str, start_key: str, digest: str, deadline_seconds: int) -> bytes:
-    return _message(
-        "start",
-        session=session_id,
-        host=host_id,
-        start_key=start_key,
-        digest=digest,
-        deadline_seconds=deadline_seconds,
-    )
+def _starts(starts: Sequence[Start], host_id: str) -> bytes:
+    told = [
+        {
+            "session": start.session_id,
+            "start_key": start.start_key,
+            "digest": start.digest,
+            "deadline_seconds": start.deadline_seconds,
+        }
+        for start in starts
+    ]
+    return _message("starts", host=host_id, starts=told)
 
 
 def _succession(key: str, previous: str, until: int) -> bytes:

@@ -4,11 +4,12 @@ The first key comes with the enrolment, or from ATOM_SERVER_KEY; a host that was
 the server shows first. From then on a key counts only if a pinned one endorsed it.
 """
 
+import functools
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 KEY_VARIABLE: Final = "ATOM_SERVER_KEY"
 #: How many keys are kept; the oldest are past their time long before.
 MOST_KEYS: Final = 8
+
+
+#: Returns why a grant does not let an assignment run here, or an empty text where it does.
+Judge = Callable[[Assignment, StartGrant], str]
 
 
 @dataclass
@@ -97,8 +102,11 @@ class PinnedKeys:
             "If its operators replaced the key, enrol this host again."
         )
 
-    def refusal(self, assignment: Assignment, grant: StartGrant, *, host_id: str, start_key: str) -> str:
-        """Return why a grant does not let this assignment run here, or an empty text where it does."""
+    def judge(self, host_id: str, grants: Iterable[tuple[StartGrant, str, str]]) -> Judge:
+        """Return what judges the grants of one answer, given each with the start key and the digest that it is for."""
+        return functools.partial(self._refusal, signing.Granted(host_id, grants))
+
+    def _refusal(self, granted: signing.Granted, assignment: Assignment, grant: StartGrant) -> str:
         if not grant.signature:
             return "The start was granted without a signature of the server."
         if grant.key not in self._keys:
@@ -106,9 +114,7 @@ class PinnedKeys:
         until = self._keys[grant.key]
         if until is not None and self.clock() >= until:
             return "The start was signed with a key of the server whose time is over."
-        if grant.id != assignment.id or not signing.is_granted(
-            grant, host_id=host_id, start_key=start_key, digest=assignment.digest
-        ):
+        if grant.id != assignment.id or not granted.is_signed(grant):
             return "The server's signature is not over what this host would run."
         if grant.deadline_seconds < assignment.timeout_seconds:
             return "The start was granted for less time than the session may take."

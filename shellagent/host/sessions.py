@@ -4,7 +4,7 @@ import logging
 import selectors
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from shellagent.protocol import ExecutionReport, GrantStatus, PollAnswer, Reason
 
 if TYPE_CHECKING:
     # It loads the cryptography, which the processes that are forked before have no use for.
-    from shellagent.host.pinned import PinnedKeys
+    from shellagent.host.pinned import Judge, PinnedKeys
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +154,13 @@ class Sessions:
             logger.error("The journal cannot be written, so nothing is started: %s", error)
             self._give_up(taken)
             return
+        digests = {assignment.id: assignment.digest for assignment in answer.sessions}
+        judge = self._judge((grant, start_key, digests.get(grant.id, "")) for grant in answer.grants)
         with console.gathering():
             for claimed in taken:
                 if claimed.grant is not None:
                     # Without a word of its supervisor, which says so where it refuses.
-                    self._take_up(claimed, claimed.grant)
+                    self._take_up(claimed, claimed.grant, judge)
         if left := [claimed for claimed in taken if claimed.grant is None and self._is_prepared(claimed)]:
             try:
                 self._starts.ask(left, client)
@@ -242,21 +244,27 @@ class Sessions:
         self._finish([(claimed, lost(claimed.entry, detail)) for claimed in ready])
 
     def _started(self, ready: Sequence[Claimed], answer: protocol.StartAnswer) -> None:
-        grants = {grant.id: grant for grant in answer.grants}
+        grants, asked = {grant.id: grant for grant in answer.grants}, {item.id: item for item in ready}
+        judge = self._judge(
+            (grant, asked[grant.id].start_key, asked[grant.id].assignment.digest)
+            for grant in answer.grants
+            if grant.id in asked
+        )
         for item in ready:
             grant = grants.get(item.id)
             if grant is not None and grant.status is GrantStatus.GRANTED:
-                self._take_up(item, grant)
+                self._take_up(item, grant, judge)
             else:
                 self.say(f"not started {item.id}: {(grant.detail or str(grant.status)) if grant else 'no grant'}")
                 self._give_up([item])
 
-    def _take_up(self, claimed: Claimed, grant: StartGrant) -> None:
+    def _judge(self, grants: Iterable[tuple[StartGrant, str, str]]) -> "Judge":
+        return self.pinned.judge(self.host_id, (item for item in grants if item[0].status is GrantStatus.GRANTED))
+
+    def _take_up(self, claimed: Claimed, grant: StartGrant, judge: "Judge") -> None:
         """Have a granted session run, where the grant holds for what is about to run here."""
         claimed.grant = grant
-        detail = self.pinned.refusal(
-            claimed.assignment, grant, host_id=self.host_id, start_key=claimed.start_key
-        ) or self._ran.refusal(claimed.id)
+        detail = judge(claimed.assignment, grant) or self._ran.refusal(claimed.id)
         if not detail:
             self._hand_over(claimed)
             return

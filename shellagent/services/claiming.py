@@ -24,7 +24,7 @@ from shellagent.services.deciding import (
     spec_digest,
     stored_of,
 )
-from shellagent.services.granting import is_warranted, start_grant, warrant_of
+from shellagent.services.granting import is_warranted, start_grants, warrant_of
 from shellagent.services.hosts import host_party
 from shellagent.services.looking import looks_wish
 from shellagent.services.moving import Data, Move, moves_make, session_note, sessions_move, tell
@@ -61,7 +61,7 @@ def _claimed_before(host: Host, request: PollRequest) -> Claim:
     known = [session for session in before if session.pk in stored]
     return Claim(
         tuple(_assignment(session, *stored[session.pk]) for session in known),
-        tuple(start_grant(session) for session in known if session.status == Status.RUNNING),
+        start_grants([session for session in known if session.status == Status.RUNNING]),
     )
 
 
@@ -88,7 +88,7 @@ def _claim(host: Host, request: PollRequest) -> Claim:
         then = [[start_move(session, request.start_key, now) for session in claimed]] if request.start_key else []
         with driver.together():
             tell(moves_make(moves, *then, actor=actor))
-        grants = tuple(map(start_grant, claimed)) if request.start_key else ()
+        grants = start_grants(claimed) if request.start_key else ()
     return Claim(tuple(assignment for _session, assignment in ready), grants)
 
 

@@ -1,11 +1,13 @@
 """What only this server can say, with a key that is not in the database: that a session may run, and that it starts."""
 
 import logging
+from collections.abc import Sequence
 
 from shellagent import limits
 from shellagent.errors import SigningKeyError
 from shellagent.models import ShellSession
 from shellagent.protocol import GrantStatus, ServerKey, StartGrant
+from shellagent.signing import Start
 from shellagent.signing_keys import signing_keys
 
 logger = logging.getLogger(__name__)
@@ -32,14 +34,26 @@ def is_warranted(session: ShellSession) -> bool:
     )
 
 
-def start_grant(session: ShellSession) -> StartGrant:
-    """Return the signed grant of a warranted session's start, under its start key. Raises SigningKeyError."""
-    signer, deadline = signing_keys().signer, session.timeout_seconds + limits.GRACE_SECONDS
-    signature = signer.granted(
-        str(session.pk),
-        host_id=str(session.host_id),
-        start_key=session.start_key,
-        digest=session.digest,
-        deadline_seconds=deadline,
+def start_grants(sessions: Sequence[ShellSession]) -> tuple[StartGrant, ...]:
+    """Return the grants of these warranted sessions of one host, each under its start key, in this order.
+
+    One signature is for all of them. Raises SigningKeyError.
+    """
+    if not sessions:
+        return ()
+    signer = signing_keys().signer
+    starts = [
+        Start(str(session.pk), session.start_key, session.digest, session.timeout_seconds + limits.GRACE_SECONDS)
+        for session in sessions
+    ]
+    signature = signer.granted(*starts, host_id=str(sessions[0].host_id))
+    return tuple(
+        StartGrant(
+            start.session_id,
+            GrantStatus.GRANTED,
+            start.deadline_seconds,
+            key=signer.public_key,
+            signature=signature,
+        )
+        for start in starts
     )
-    return StartGrant(str(session.pk), GrantStatus.GRANTED, deadline, key=signer.public_key, signature=signature)

@@ -14,7 +14,7 @@ from shellagent.errors import TrailFailedError
 from shellagent.models import Host, ShellSession
 from shellagent.protocol import GrantStatus, Start, StartAnswer, StartGrant, StartRequest
 from shellagent.services.deciding import Circumstances
-from shellagent.services.granting import is_warranted, start_grant
+from shellagent.services.granting import is_warranted, start_grants
 from shellagent.services.hosts import host_party
 from shellagent.services.moving import Move, sessions_move, sessions_move_locked
 from shellagent.states import Status
@@ -62,7 +62,7 @@ def sessions_start(*, host: Host, request: StartRequest) -> StartAnswer:
             else:
                 answers[start.id] = settled
         sessions_move_locked(moves, actor=host_party(host))
-        answers |= {str(session.pk): start_grant(session) for session in granted}
+        answers |= {grant.id: grant for grant in start_grants(granted)}
     stop = stop_of(host=host.name)
     stopped = f"{stop.by} stopped {stop.what}: {stop.reason}" if stop else ""
     return StartAnswer(protocol.VERSION, tuple(answers[start_id] for start_id in dict.fromkeys(asked)), stopped)
@@ -85,7 +85,7 @@ def start_move(session: ShellSession, start_key: str, now: datetime) -> Move:
 def _settled(session: ShellSession, start: Start, circumstances: str) -> StartGrant | None:
     """Return the answer that is already settled, or None where the start may be granted now."""
     if session.status == Status.RUNNING and session.start_key == start.start_key and is_warranted(session):
-        return start_grant(session)
+        return start_grants([session])[0]
     if session.status == Status.RUNNING:
         return StartGrant(start.id, GrantStatus.ALREADY_GRANTED, detail="Another start key was granted.")
     if session.status == Status.CANCELLED:

@@ -12,7 +12,7 @@ from typing import Any
 from governance.policy.plan import Plan
 from shellagent import protocol
 from shellagent.protocol import Assignment, GrantStatus, PathGrant
-from shellagent.signing import Signer, new_private_key
+from shellagent.signing import Signer, Start, new_private_key
 
 HOST_ID = "7"
 KEY = "ath_test"
@@ -208,9 +208,7 @@ class StubServer:
         with self.changed:
             key = self.started.setdefault(start["id"], start["start_key"])
         status = GrantStatus.GRANTED if key == start["start_key"] else GrantStatus.ALREADY_GRANTED
-        signature = self.signer.granted(
-            start["id"], host_id=HOST_ID, start_key=start["start_key"], digest=start["digest"], deadline_seconds=310
-        )
+        signature = self.signer.granted(Start(start["id"], start["start_key"], start["digest"], 310), host_id=HOST_ID)
         grant = protocol.StartGrant(start["id"], status, 310, key=self.signer.public_key, signature=signature)
         encoded: dict[str, Any] = protocol.encode(grant)
         return encoded

@@ -14,7 +14,7 @@ from shellagent.host.holding import Holding
 from shellagent.host.loop import Loop
 from shellagent.host.scripts import digest_of
 from shellagent.protocol import Assignment, ScriptDigest
-from shellagent.signing import Signer, new_private_key
+from shellagent.signing import Signer, Start, new_private_key
 from tests.host.server import HOST_ID, StubServer, assignment
 
 STRANGER = Signer(new_private_key())
@@ -33,13 +33,8 @@ def unsigned(grant: dict[str, Any], _start: dict[str, Any]) -> None:
 
 def by_a_stranger(grant: dict[str, Any], start: dict[str, Any]) -> None:
     grant["key"] = STRANGER.public_key
-    grant["signature"] = STRANGER.granted(
-        grant["id"],
-        host_id=HOST_ID,
-        start_key=start["start_key"],
-        digest=start["digest"],
-        deadline_seconds=grant["deadline_seconds"],
-    )
+    wanted = Start(grant["id"], start["start_key"], start["digest"], grant["deadline_seconds"])
+    grant["signature"] = STRANGER.granted(wanted, host_id=HOST_ID)
 
 
 def for_longer(grant: dict[str, Any], _start: dict[str, Any]) -> None:

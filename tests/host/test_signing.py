@@ -12,7 +12,7 @@ from shellagent import signing
 from shellagent.host.errors import StateError
 from shellagent.host.pinned import KEY_VARIABLE, PinnedKeys
 from shellagent.protocol import GrantStatus, ServerKey, StartGrant
-from shellagent.signing import Signer, new_private_key
+from shellagent.signing import Signer, Start, new_private_key
 from tests.host.server import HOST_ID, assignment
 
 FIRST, SECOND, THIRD = (Signer(new_private_key()) for _ in range(3))
@@ -21,10 +21,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 def grant_of(signer: Signer, session_id: str, start_key: str, digest: str, deadline: int = 310) -> StartGrant:
-    signature = signer.granted(
-        session_id, host_id=HOST_ID, start_key=start_key, digest=digest, deadline_seconds=deadline
-    )
+    signature = signer.granted(Start(session_id, start_key, digest, deadline), host_id=HOST_ID)
     return StartGrant(session_id, GrantStatus.GRANTED, deadline, key=signer.public_key, signature=signature)
+
+
+def is_signed(grant: StartGrant, *, start_key: str, digest: str, host_id: str = HOST_ID) -> bool:
+    return signing.Granted(host_id, [(grant, start_key, digest)]).is_signed(grant)
 
 
 @pytest.fixture
@@ -38,12 +40,10 @@ def pinned(tmp_path: Path) -> PinnedKeys:
 def test_a_signature_is_over_every_field(fields: tuple[str, str, str, str, int], at: int, data: st.DataObject) -> None:
     def holds(session_id: str, host_id: str, start_key: str, digest: str, deadline: int) -> bool:
         grant = StartGrant(session_id, GrantStatus.GRANTED, deadline, key=FIRST.public_key, signature=signature)
-        return signing.is_granted(grant, host_id=host_id, start_key=start_key, digest=digest)
+        return is_signed(grant, host_id=host_id, start_key=start_key, digest=digest)
 
     session_id, host_id, start_key, digest, deadline = fields
-    signature = FIRST.granted(
-        session_id, host_id=host_id, start_key=start_key, digest=digest, deadline_seconds=deadline
-    )
+    signature = FIRST.granted(Start(session_id, start_key, digest, deadline), host_id=host_id)
     assert holds(*fields)
     other = data.draw(st.integers(0, 10**9) if at == 4 else texts)
     changed = [*fields]
@@ -55,8 +55,30 @@ def test_a_signature_is_over_every_field(fields: tuple[str, str, str, str, int],
 def test_what_is_no_signature_is_no_error(signature: bytes | str) -> None:
     text = signature.hex() if isinstance(signature, bytes) else signature
     grant = replace(grant_of(FIRST, "1", "k", "d"), signature=text)
-    assert not signing.is_granted(grant, host_id=HOST_ID, start_key="k", digest="d")
-    assert not signing.is_granted(replace(grant, key=text), host_id=HOST_ID, start_key="k", digest="d")
+    assert not is_signed(grant, start_key="k", digest="d")
+    assert not is_signed(replace(grant, key=text), start_key="k", digest="d")
+
+
+def test_one_signature_is_over_all_that_are_granted_together_and_over_nothing_less() -> None:
+    starts = [Start(str(number), "k", f"d{number}", 310) for number in range(3)]
+    signature = FIRST.granted(*starts, host_id=HOST_ID)
+    given = [
+        (StartGrant(start.session_id, GrantStatus.GRANTED, 310, "", FIRST.public_key, signature), "k", start.digest)
+        for start in starts
+    ]
+    alone = grant_of(FIRST, "7", "k", "d7")
+
+    def signed(*grants: tuple[StartGrant, str, str]) -> list[bool]:
+        granted = signing.Granted(HOST_ID, grants)
+        return [granted.is_signed(grant) for grant, _start_key, _digest in grants]
+
+    # What else is granted in the same answer changes nothing.
+    assert signed(given[0], (alone, "k", "d7"), *given[1:]) == [True] * 4
+    assert signed(*reversed(given)) == [False] * 3
+    assert signed(*given[:2]) == [False] * 2
+    assert signed(*given, given[0]) == [False] * 4
+    assert signed(*given[:2], (given[2][0], "k", "another")) == [False] * 3
+    assert not signing.Granted(HOST_ID, given).is_signed(replace(given[0][0], id="7"))
 
 
 def test_a_word_for_a_key_is_not_a_start() -> None:
@@ -65,7 +87,7 @@ def test_a_word_for_a_key_is_not_a_start() -> None:
     assert not signing.is_endorsed(replace(word, until=2001))
     assert not signing.is_endorsed(replace(word, key=THIRD.public_key))
     grant = StartGrant(SECOND.public_key, GrantStatus.GRANTED, 2000, key=FIRST.public_key, signature=word.endorsement)
-    assert not signing.is_granted(grant, host_id=HOST_ID, start_key="", digest="")
+    assert not is_signed(grant, start_key="", digest="")
 
 
 def test_a_grant_holds_only_for_what_would_run(pinned: PinnedKeys) -> None:
@@ -73,7 +95,7 @@ def test_a_grant_holds_only_for_what_would_run(pinned: PinnedKeys) -> None:
     grant = grant_of(FIRST, session.id, start_key, session.digest)
 
     def refusal(changed: StartGrant, *, host_id: str = HOST_ID, key: str = start_key) -> str:
-        return pinned.refusal(session, changed, host_id=host_id, start_key=key)
+        return pinned.judge(host_id, [(changed, key, session.digest)])(session, changed)
 
     assert not refusal(grant)
     assert "without a signature" in refusal(replace(grant, signature=""))
@@ -99,7 +121,7 @@ def test_a_new_key_counts_by_the_word_of_the_one_before(pinned: PinnedKeys) -> N
 
     def refusal(signer: Signer) -> str:
         grant = grant_of(signer, session.id, "k", session.digest)
-        return again.refusal(session, grant, host_id=HOST_ID, start_key="k")
+        return again.judge(HOST_ID, [(grant, "k", session.digest)])(session, grant)
 
     assert "whose time is over" in refusal(FIRST)
     assert not refusal(SECOND)

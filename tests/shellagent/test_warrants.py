@@ -39,7 +39,7 @@ def test_a_grant_is_signed_over_what_was_decided(scene: Scene) -> None:
     (key,) = scene.poll(free_slots=0).server_keys
 
     def holds(changed: StartGrant, start_key: str = "start-1") -> bool:
-        return signing.is_granted(changed, host_id=str(scene.host.pk), start_key=start_key, digest=session.digest)
+        return signing.Granted(str(scene.host.pk), [(changed, start_key, session.digest)]).is_signed(changed)
 
     assert grant.key == key.key
     assert holds(grant)
