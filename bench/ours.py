@@ -185,7 +185,7 @@ class Ours(Peer):
         """Read the list of sessions back, which is not measured: every one of these must have run."""
         wanted, cursor = set(identifiers), ""
         while wanted:
-            page = self._client.get("/sessions", page_size=200, **({"cursor": cursor} if cursor else {}))
+            page = self._client.get("/sessions", page_size=100, **({"cursor": cursor} if cursor else {}))
             for seen in page["results"]:
                 if seen["id"] in wanted:
                     _assert_ran(seen)

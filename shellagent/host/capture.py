@@ -6,16 +6,18 @@ between. So it can be checked against what is stored, equals that of the printed
 of no use for guessing a secret.
 """
 
-import hashlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
 from shellagent import protocol
+from shellagent.host.digest import Digest
 from shellagent.masking import LINE_BYTES, NOTHING_KNOWN, Known, Masker
 
 #: Pieces smaller than this are put together, so that a command that prints single bytes does not fill the memory.
 _PIECE_BYTES: Final = 32 * 1024
+#: Of a long stream so much is read at once.
+WIDE_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass
@@ -36,7 +38,8 @@ class Capture:
     _is_closed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._digest = hashlib.sha256()
+        self._digest = Digest(full_bytes=WIDE_READ_BYTES)
+        self._sha256 = ""
         self._masker: Masker | None = Masker(self.known, on_found=self._found_in_head)
         self._lookahead = self._masker.lookahead
         #: The last bytes as printed: the tail, and enough before it to tell where a secret begins.
@@ -73,6 +76,7 @@ class Capture:
         if starts < self.total:
             self._close_tail(starts)
         self._recent.clear()
+        self._sha256 = self._digest.hexdigest()
 
     def _settle(self, data: bytes) -> None:
         self._head += data[: self.head_bytes - len(self._head)]
@@ -80,7 +84,7 @@ class Capture:
     def _close_head(self, masker: Masker) -> None:
         self._settle(masker.close())
         self._masker = None
-        self._digest.update(self._head)
+        self._digest.update(bytes(self._head))
 
     def _close_tail(self, starts: int) -> None:
         recent = b"".join(self._recent)
@@ -126,7 +130,7 @@ class Capture:
     def totals(self) -> protocol.StreamTotal:
         """Return size, digest and whether the middle was cut."""
         self.close()
-        return protocol.StreamTotal(self.total, self._digest.hexdigest(), self.is_truncated)
+        return protocol.StreamTotal(self.total, self._sha256, self.is_truncated)
 
     def segments(self) -> list[protocol.OutputSegment]:
         """Return what is kept, in parts of at most a segment."""

@@ -5,13 +5,11 @@ import fcntl
 import os
 from typing import Final
 
-from shellagent.host.capture import Capture
+from shellagent.host.capture import WIDE_READ_BYTES, Capture
 
 READ_BYTES: Final = 64 * 1024
 #: A stream that has printed so much gets a pipe of this size, so that program and host take turns less often.
 WIDE_BYTES: Final = 1024 * 1024
-#: And of such a stream so much is read at once.
-WIDE_READ_BYTES: Final = 256 * 1024
 
 
 def read(descriptor: int, capture: Capture) -> bool:

@@ -305,6 +305,8 @@ class Run:
     def _close(self) -> None:
         self.prepared.close()
         self._close_outputs()
+        for capture in (self.stdout, self.stderr):
+            capture.close()
         for running in self._pipeline.running if self._pipeline is not None else ():
             for writer in running.writers:
                 self._watched.pop(writer.descriptor, None)
