@@ -1,6 +1,5 @@
 """The doors of an agent that speaks through a program nobody here wrote, each with the same three calls."""
 
-import asyncio
 import json
 import os
 import re
@@ -8,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from anyio.from_thread import start_blocking_portal
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -60,14 +60,15 @@ async def connected(product: Product, http: str, key: str) -> AsyncIterator[Clie
 
 
 class Mcp:
-    """The tools, by the SDK's own client."""
+    """The tools, by the SDK's own client, which is connected until `open_until` closes."""
 
-    def __init__(self, product: Product, key: str, http: str = "") -> None:
-        self._product, self._key, self._http = product, key, http
+    def __init__(self, product: Product, key: str, open_until: ExitStack, http: str = "") -> None:
+        self._loop = open_until.enter_context(start_blocking_portal())
+        self._client = open_until.enter_context(self._loop.wrap_async_context_manager(connected(product, http, key)))
 
     def ask(self, command: str, *, timeout_seconds: int | None = None) -> str:
         more = {"timeout_seconds": timeout_seconds} if timeout_seconds else {}
-        return self.call("run_command", command=command, wait_seconds=5, **more)
+        return self.call("run_command", command=command, wait_seconds=1, **more)
 
     def look(self, session_id: str) -> str:
         return self.call("get_command", id=session_id)
@@ -78,33 +79,26 @@ class Mcp:
     def call(self, tool: str, **arguments: Any) -> str:
         """Call a tool, and return its text."""
 
-        async def work() -> str:
-            async with connected(self._product, self._http, self._key) as client:
-                result = await client.call_tool(tool, arguments)
-                assert result.is_error or result.structured_content
-                return str(result.content[0].text)  # type: ignore[union-attr]
-
-        return asyncio.run(work())
+        result = self._loop.call(self._client.call_tool, tool, arguments)
+        assert result.is_error or result.structured_content
+        return str(result.content[0].text)
 
 
-class Inspector(Mcp):
-    """The tools, by the MCP project's inspector in its command-line mode."""
-
-    def call(self, tool: str, **arguments: Any) -> str:
-        npx = ["--yes", "@modelcontextprotocol/inspector@2.12.0"] if "npx" in str(INSPECTOR) else []
-        environment = ["-e", f"ATOM_URL={self._product.url}", "-e", f"ATOM_KEY={self._key}"]
-        given = [word for name, value in arguments.items() for word in ("--tool-arg", f"{name}={value}")]
-        call = ["--method", "tools/call", "--tool-name", tool, *given]
-        done = subprocess.run(
-            [str(INSPECTOR), *npx, "--cli", *environment, *MANAGE, "mcp", *call],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        result = json.loads(done.stdout)
-        assert result.get("isError") or result["structuredContent"]
-        return str(result["content"][0]["text"])
+def inspected(product: Product, key: str, tool: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool by the MCP project's inspector in its command-line mode, and return the result as JSON."""
+    npx = ["--yes", "@modelcontextprotocol/inspector@2.12.0"] if "npx" in str(INSPECTOR) else []
+    environment = ["-e", f"ATOM_URL={product.url}", "-e", f"ATOM_KEY={key}"]
+    given = [word for name, value in arguments.items() for word in ("--tool-arg", f"{name}={value}")]
+    call = ["--method", "tools/call", "--tool-name", tool, *given]
+    done = subprocess.run(
+        [str(INSPECTOR), *npx, "--cli", *environment, *MANAGE, "mcp", *call],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 class Shell:

@@ -13,7 +13,7 @@ from mcp import Client
 
 from shellagent.client import Atom, DeniedError, UnauthorisedError
 from shellagent.client_file import main as make_file
-from tests.e2e.doors import connected
+from tests.e2e.doors import INSPECTOR, connected, inspected
 from tests.e2e.product import ROOT, Product
 
 pytestmark = pytest.mark.e2e
@@ -84,6 +84,15 @@ def test_nothing_runs_twice_and_nothing_is_lost(product: Product, address: str) 
             assert (await called(client, "list_commands"))["commands"][0]["id"] == one["id"], "nothing came of these"
 
     asyncio.run(story())
+
+
+@pytest.mark.skipif(INSPECTOR is None, reason="needs Node.js")
+def test_the_inspector_reads_a_result_and_an_error(product: Product) -> None:
+    key = product.agents["autonomous"]["key"]
+    result = inspected(product, key, "run_command", command="echo it ran", wait_seconds=20)
+    assert (result.get("isError", False), result["structuredContent"]["stdout"]) == (False, "it ran\n")
+    wrong = inspected(product, key, "run_command", command="ls", working_directory="tmp")
+    assert (wrong["isError"], "absolute" in wrong["content"][0]["text"]) == (True, True)
 
 
 def test_atom_is_told_of_an_approval_and_of_a_rejection(product: Product, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from audit.trail import SYSTEM
 from governance.models import Agent, AgentKey
 from governance.services import key_issue, key_revoke
 from tests.e2e.ai_tool import Tool
-from tests.e2e.doors import INSPECTOR, Door, Hooked, Inspector, Mcp, Shell, id_in
+from tests.e2e.doors import Door, Hooked, Mcp, Shell, id_in
 from tests.e2e.product import Product
 
 pytestmark = pytest.mark.e2e
@@ -19,28 +19,25 @@ pytestmark = pytest.mark.e2e
 REASON = "Not on this machine."
 #: In plain text, or as text in JSON.
 PRINTED = re.compile(r"it ran(?:\n|\\n)")
-DOORS = ["stdio", "http", "atom", "hook-check", "hook-run"]
 Make = Callable[[str], Door]
 
 
-@pytest.fixture(
-    params=[*DOORS, pytest.param("inspector", marks=pytest.mark.skipif(INSPECTOR is None, reason="needs Node.js"))]
-)
-def door(request: pytest.FixtureRequest, product: Product, http: str, tmp_path: Path) -> Make:
+@pytest.fixture(params=["stdio", "http", "atom", "hook-check", "hook-run"])
+def door(request: pytest.FixtureRequest, product: Product, http: str, tmp_path: Path) -> Iterator[Make]:
     """Make a door for a key."""
+    open_until = ExitStack()
 
     def make(key: str) -> Door:
         match request.param:
             case "stdio" | "http":
-                return Mcp(product, key, http if request.param == "http" else "")
-            case "inspector":
-                return Inspector(product, key)
+                return Mcp(product, key, open_until, http if request.param == "http" else "")
             case "atom":
                 return Shell(product, key, tmp_path)
             case hooked:
                 return Hooked(Tool(product, tmp_path, key), hooked.removeprefix("hook-"))
 
-    return make
+    with open_until:
+        yield make
 
 
 @contextmanager

@@ -194,11 +194,11 @@ def test_two_hosts_each_run_their_own(product: Product, work: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_server_restarted_while_a_command_runs(product: Product, work: Path, number: signal.Signals) -> None:
     log = work / f"server-{number.name}"
-    session = start(product, work, "slow.py", str(log), "6")
+    session = start(product, work, "slow.py", str(log), "3")
     product.processes["web"].stop(number)
     if number is signal.SIGKILL:
         eventually(lambda: not product.is_up(), why="gunicorn's worker outlived its master")
-    time.sleep(7)
+    time.sleep(4)
     assert ShellSession.objects.get(pk=session["id"]).status == "running"
     product.start_web()
     ended = product.until(session["id"], "succeeded", "failed", "aborted", "lost", seconds=40)

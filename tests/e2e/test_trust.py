@@ -182,6 +182,8 @@ def test_the_hosts_key_is_rotated_while_a_command_runs(product: Product, work: P
     count = log.text().count("using the new one")
     eventually(lambda: (state / "key").read_text() != old)
     assert product.until(session["id"], *ENDED)["status"] == "succeeded"
+    # Read with the next poll, which another session brings about; with it the one after is made.
+    assert product.run("autonomous", ["ls", str(work)])["status"] == "succeeded"
     eventually(lambda: log.text().count("using the new one") > count, seconds=25, why=log.text)
     assert product.run("autonomous", ["ls", str(work)])["status"] == "succeeded"
     tags = AuditEvent.objects.filter(tag__startswith="host:key").values_list("tag", flat=True)
