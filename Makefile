@@ -27,10 +27,14 @@ SLOW_ONLY := $(addprefix --ignore=,tests/e2e tests/browser tests/shellagent/test
 # What never asks a database, and so says the same on any.
 ANY_DATABASE := $(addprefix --ignore=,tests/host tests/governance/policy tests/bench tests/faults)
 # Clients, which know the API alone. What they ask for is asked by other tests on both databases.
-CLIENTS := $(addprefix --ignore=,tests/e2e/test_endings.py tests/e2e/test_recipes.py tests/docs/test_connect_your_agent.py)
+CLIENTS := $(addprefix --ignore=,$(addprefix tests/e2e/,test_ai_tools.py test_doors.py test_endings.py test_recipes.py) \
+	tests/docs/test_connect_your_agent.py)
+# How pages look and what their scripts do. What they are made of is asked for by tests/admin and tests/shellagent on both
+# databases; deciding and following in a browser stay, whose pages wait for what other processes write.
+PAGES := $(addprefix --ignore=,tests/browser/test_pages.py tests/browser/test_queue.py tests/browser/test_review.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql bench faults lint coverage clean atom schema
+.PHONY: help run test test-all test-slow slow-sqlite slow-postgresql faults-sqlite faults-postgresql faults-trail bench faults lint coverage clean atom schema
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -54,8 +58,7 @@ test-all: test test-slow ## The fast tests, then real processes and a real brows
 test-slow: $(VENV)/.dev-stamp $(VENV)/.recipes-stamp ## Only the tests with real processes and a real browser, and a short fault run
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slow-sqlite $(if $(TEST_DATABASE_URL),slow-postgresql)
 	@echo "Faults, in the short form"
-	@$(PY) -m faults --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
-	@$(PY) -m faults trail --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
+	@$(MAKE) --no-print-directory -j3 --output-sync=target faults-sqlite faults-trail $(if $(TEST_DATABASE_URL),faults-postgresql)
 
 # They mostly wait for processes: two files at a time on each database, and both databases at once. The tests of a file
 # share one running product. One of them takes longer where four run at once, and is not yet taken for one that hangs.
@@ -66,7 +69,17 @@ slow-sqlite:
 
 slow-postgresql:
 	@echo "End to end on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(ANY_DATABASE) $(CLIENTS) $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(BY_FILE) -m "$(SLOW)" $(ANY_DATABASE) $(CLIENTS) $(PAGES) $(PYTEST_ARGS)
+
+# They wait for outages and leases, each with servers of its own.
+faults-sqlite:
+	@$(PY) -m faults --short --database sqlite
+
+faults-postgresql:
+	@$(PY) -m faults --short --database postgres
+
+faults-trail:
+	@$(PY) -m faults trail --short --database $(if $(TEST_DATABASE_URL),both,sqlite)
 
 faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 sessions on each database (half an hour)
 	@$(PY) -m faults

@@ -1,10 +1,12 @@
 """The first page, who sees which section, logins, and the error pages."""
 
 import re
+from html import unescape
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.test import Client
 
 from audit.trail import SYSTEM
@@ -112,6 +114,16 @@ def test_no_page_holds_inline_script_or_style(scene: Scene, boss: Reader) -> Non
     for path in paths:
         html = boss.client.get(path, follow=True).content.decode()
         assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\bsrc=)", html), path
+
+
+@pytest.mark.parametrize("model", list(admin.site._registry), ids=lambda model: str(model._meta.label_lower))
+def test_every_list_is_searched_and_narrowed(scene: Scene, boss: Reader, model: type[Model]) -> None:
+    scene.session(ASKED)
+    path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+    html = boss.get(path)
+    assert f"model-{model._meta.model_name}" in html
+    for query in {"?q=a", *map(unescape, re.findall(r'href="(\?[^"]+)"', html))}:
+        assert f"model-{model._meta.model_name}" in boss.get(path + query), query
 
 
 @pytest.mark.django_db
