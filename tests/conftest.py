@@ -1,5 +1,6 @@
 """Fixtures for all tests. People have fixed roles; a database of one's own is `own_database`."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from governance.stops import stops_in_force
 from shellagent.notifying import outbox
 from tests.database import OwnDatabase, cloned
 from tests.template import make_test_database
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every look for garbage, and look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def person(name: str, *permissions: str, is_superuser: bool = False) -> User:
