@@ -26,7 +26,6 @@ class Digest:
         self._pieces: queue.Queue[bytes | bytearray | memoryview | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
 
-    @property
     def is_beside(self) -> bool:
         """Return whether a thread takes it."""
         return self._thread is not None

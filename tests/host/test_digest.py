@@ -24,13 +24,13 @@ def test_a_thread_takes_it_only_where_the_pipe_is_full_all_the_time() -> None:
         for _piece in range(FULL_IN_A_ROW - 1):
             digest.update(piece)
         digest.update(b"x")
-    assert not digest.is_beside
+    assert not digest.is_beside()
     for _piece in range(FULL_IN_A_ROW):
         digest.update(piece)
-    assert digest.is_beside
+    assert digest.is_beside()
     # It stays, whatever comes then, and a few more pieces than it keeps are taken.
     for _piece in range(100):
         digest.update(b"y")
     count = 3 * (FULL_IN_A_ROW - 1) + FULL_IN_A_ROW
     assert digest.hexdigest() == hashlib.sha256(b"x" * (FULL * count + 3) + b"y" * 100).hexdigest()
-    assert not digest.is_beside
+    assert not digest.is_beside()
