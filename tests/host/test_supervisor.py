@@ -132,7 +132,7 @@ from shellagent.host.zygote import Zygote
 from tests.host.server import HOST_ID, assignment
 zygote = Zygote.start()
 folder = tempfile.mkdtemp()
-made = zygote.supervisor(Settings(folder, "u", "/", (), search_path(), (), (), 1.0, "", folder))
+made = zygote.supervisor(Settings(folder, "u", "/", (), search_path(), (), (), 1.0, temporary=folder))
 wanted = assignment("sh", "-c", "trap '' TERM; env -i setsid sleep 74.5 & sleep 74.5")
 made.channel.send({"prepare": protocol.encode(wanted), "host_id": HOST_ID, "answer": True})
 assert "ready" in made.channel.receive()
@@ -147,6 +147,7 @@ time.sleep(60)
         # To look through all processes is work; it is not done without a pause.
         while len(running("sleep", "74.5")) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert (len(pids), len(running("sleep", "74.5"))) == (2, 2)
         agent.kill()
         agent.wait()
     while (running("sleep", "74.5") or any(map(psutil.pid_exists, pids))) and time.monotonic() < deadline:
