@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shellagent.client import connecting
+from shellagent.client import connecting, doctor
 from shellagent.client_file import client_file
 from tests.client.conftest import Call
 from tests.host.server import StubServer
@@ -32,6 +32,12 @@ def machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the doctor read settings only: to try a hook starts it three times."""
+    monkeypatch.setattr(doctor, "_tried", lambda *_: iter(()))
 
 
 def settings_of(file: Path) -> dict[str, Any]:
@@ -147,6 +153,7 @@ def test_the_doctor_tries_the_hook_as_its_program_does(
     assert {"claude-code, a forbidden command", "claude-code, no server"} <= look().keys()
 
 
+@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize(
     ("program", "printed", "mode", "found"),
     [
@@ -174,6 +181,7 @@ def test_the_doctor_asks_which_version_it_is(  # noqa: PLR0917 - parameters and 
     assert bool(failed) or checks[0]["result"] == ("warn" if "what" in printed else "ok")
 
 
+@pytest.mark.usefixtures("untried")
 def test_the_doctor_sees_what_could_undo_the_hook(call: Call, machine: Path) -> None:
     def found(program: str) -> str:
         return " ".join(check["found"] for check in call("doctor", "--json").json["checks"] if program in check["name"])
@@ -190,6 +198,7 @@ def test_the_doctor_sees_what_could_undo_the_hook(call: Call, machine: Path) -> 
     assert "may undo" not in found("claude-code")
 
 
+@pytest.mark.usefixtures("untried")
 def test_the_doctor_sees_what_has_codex_skip_the_hook(call: Call, machine: Path) -> None:
     def found() -> str:
         checks = call("doctor", "--json").json["checks"]
