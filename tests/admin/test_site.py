@@ -122,7 +122,9 @@ def test_every_list_is_searched_and_narrowed(scene: Scene, boss: Reader, model: 
     path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
     html = boss.get(path)
     assert f"model-{model._meta.model_name}" in html
-    for query in {"?q=a", *map(unescape, re.findall(r'href="(\?[^"]+)"', html))}:
+    links = ["?q=a", *map(unescape, re.findall(r'href="(\?[^"]+)"', html))]
+    # One of those that differ in nothing but a value.
+    for query in {re.sub(r"=[^&]*", "", link): link for link in links}.values():
         assert f"model-{model._meta.model_name}" in boss.get(path + query), query
 
 
