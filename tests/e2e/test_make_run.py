@@ -165,21 +165,18 @@ def test_a_killed_supervisor_takes_all_with_it(run: MakeRun) -> None:
     assert run.left(30) == []
 
 
-def test_a_killed_web_server_comes_back(run: MakeRun) -> None:
+def test_a_second_run_is_refused_and_a_killed_web_server_comes_back(run: MakeRun, own_database: OwnDatabase) -> None:
+    second = MakeRun(own_database, run.folder, free_port())
+    assert second.make.wait(timeout=60) != 0
+    assert "already (process " in second.text()
+    assert run.make.poll() is None
+    assert _answers(run.port)
     masters = [process for process in run.up().children() if "gunicorn" in " ".join(process.cmdline())]
     masters[0].kill()
     eventually(lambda: "web died (signal KILL)" in run.text())
     eventually(lambda: _answers(run.port), 30, "the web server is not back")
     run.interrupt()
     assert run.left() == []
-
-
-def test_a_second_run_from_the_same_folder_is_refused(run: MakeRun, own_database: OwnDatabase) -> None:
-    second = MakeRun(own_database, run.folder, free_port())
-    assert second.make.wait(timeout=60) != 0
-    assert "already (process " in second.text()
-    assert run.make.poll() is None
-    assert _answers(run.port)
 
 
 def test_a_taken_port_is_a_clear_error(own_database: OwnDatabase, tmp_path: Path) -> None:
