@@ -32,6 +32,8 @@ REPEATS: Final = 25
 #: A message of the host's own may end up in a file. Bash runs by this name, so that its messages begin alike.
 NAME: Final = "localagent"
 MESSAGE: Final = re.compile(NAME.encode() + rb": .*", re.IGNORECASE)
+#: When every file of a tree was written.
+WRITTEN_AT: Final = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def make_tree(folder: Path) -> None:
     }
     for name, text in contents.items():
         (folder / name).write_text(text)
+        # tar tells the second in which a file was written.
+        os.utime(folder / name, (WRITTEN_AT, WRITTEN_AT))
     for name in ("run.sh", "slow.sh", "badly-made"):
         (folder / name).chmod(0o700)
     (folder / "link").symlink_to("a.txt")
