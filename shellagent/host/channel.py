@@ -33,6 +33,11 @@ class Channel:
         """Return the descriptor, which is readable when `take` has something to take."""
         return self.socket.fileno()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether messages were read that nobody has taken."""
+        return bool(self._waiting)
+
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message. Raises ClosedError."""
         data = json.dumps(message, separators=(",", ":")).encode()

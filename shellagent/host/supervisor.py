@@ -113,7 +113,11 @@ class Supervision:
         try:
             # Again, as late as it can be: whoever could write a script had until now.
             scripts.check(prepared.assignment.scripts)
-            report = Run(self.runner, prepared, start_key, overseer=self, family=self._family).finish()
+            run = Run(self.runner, prepared, start_key, overseer=self, family=self._family)
+            if self.channel.has_waiting:
+                # What came together with the order to run is read already: no descriptor tells of it.
+                self.obey(run)
+            report = run.finish()
         except ClosedError:
             raise
         except RefusedError as error:

@@ -1,5 +1,6 @@
 """Supervisors as processes: what escapes is their session's, and what they leave when they die is ended too."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shellagent import protocol
+from shellagent.host.channel import LENGTH
+from shellagent.host.environment import search_path
 from shellagent.host.loop import Loop
+from shellagent.host.settings import Settings
 from shellagent.host.state import PRODUCT
 from shellagent.host.zygote import Zygote
 from shellagent.protocol import PathGrant
-from tests.host.server import StubServer, assignment
+from tests.host.server import HOST_ID, StubServer, assignment
 
 MakeLoop = Callable[..., Loop]
 
@@ -119,6 +124,22 @@ def test_a_supervisor_that_died_while_idle_is_not_noticed(run: Callable[..., str
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     time.sleep(0.1)
     assert server.result(run(("true",)))["outcome"] == "succeeded"
+
+
+def test_an_order_to_stop_that_comes_together_with_the_start_is_obeyed(zygote: Zygote, tmp_path: Path) -> None:
+    folder, wanted = str(tmp_path), assignment("sleep", "60")
+    made = zygote.supervisor(Settings(folder, "u", "/", (), search_path(), (), (), 1.0, temporary=folder))
+    orders = (
+        {"prepare": protocol.encode(wanted), "host_id": HOST_ID},
+        {"run": wanted.id, "start_key": "k"},
+        {"abort": wanted.id, "reason": "cancel", "grace_seconds": 1},
+    )
+    encoded = [json.dumps(order).encode() for order in orders]
+    # In one piece, so that they are read at once.
+    made.channel.socket.sendall(b"".join(LENGTH.pack(len(order)) + order for order in encoded))
+    report = made.channel.receive()["report"]
+    zygote.bury(made)
+    assert (report["outcome"], report["reason"]) == ("aborted", "cancel")
 
 
 def test_when_the_local_agent_is_killed_all_ends(zygote: Zygote) -> None:
