@@ -66,10 +66,10 @@ class Granted:
             self._starts.setdefault((grant.key, grant.signature), []).append(start)
         self._known: dict[tuple[str, str], bool] = {}
 
-    def is_signed(self, grant: StartGrant) -> bool:
-        """Return whether the key that a grant names signed this start. Whose key that is, is not judged."""
+    def is_signed(self, grant: StartGrant, *, start_key: str, digest: str) -> bool:
+        """Return whether the key that a grant names signed it for exactly this. Whose key that is, is not judged."""
         by = grant.key, grant.signature
-        if not any(start.session_id == grant.id for start in self._starts.get(by, ())):
+        if Start(grant.id, start_key, digest, grant.deadline_seconds) not in self._starts.get(by, ()):
             return False
         if by not in self._known:
             self._known[by] = _is_signed(*by, _starts(self._starts[by], self._host_id))

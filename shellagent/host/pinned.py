@@ -26,8 +26,8 @@ KEY_VARIABLE: Final = "ATOM_SERVER_KEY"
 MOST_KEYS: Final = 8
 
 
-#: Returns why a grant does not let an assignment run here, or an empty text where it does.
-Judge = Callable[[Assignment, StartGrant], str]
+#: Returns why a grant does not let an assignment run here under a start key, or an empty text where it does.
+Judge = Callable[[Assignment, StartGrant, str], str]
 
 
 @dataclass
@@ -106,7 +106,7 @@ class PinnedKeys:
         """Return what judges the grants of one answer, given each with the start key and the digest that it is for."""
         return functools.partial(self._refusal, signing.Granted(host_id, grants))
 
-    def _refusal(self, granted: signing.Granted, assignment: Assignment, grant: StartGrant) -> str:
+    def _refusal(self, granted: signing.Granted, assignment: Assignment, grant: StartGrant, start_key: str) -> str:
         if not grant.signature:
             return "The start was granted without a signature of the server."
         if grant.key not in self._keys:
@@ -114,7 +114,8 @@ class PinnedKeys:
         until = self._keys[grant.key]
         if until is not None and self.clock() >= until:
             return "The start was signed with a key of the server whose time is over."
-        if grant.id != assignment.id or not granted.is_signed(grant):
+        # For what would run, which need not be what the answer says elsewhere of the same session.
+        if grant.id != assignment.id or not granted.is_signed(grant, start_key=start_key, digest=assignment.digest):
             return "The server's signature is not over what this host would run."
         if grant.deadline_seconds < assignment.timeout_seconds:
             return "The start was granted for less time than the session may take."

@@ -264,7 +264,7 @@ class Sessions:
     def _take_up(self, claimed: Claimed, grant: StartGrant, judge: "Judge") -> None:
         """Have a granted session run, where the grant holds for what is about to run here."""
         claimed.grant = grant
-        detail = judge(claimed.assignment, grant) or self._ran.refusal(claimed.id)
+        detail = judge(claimed.assignment, grant, claimed.start_key) or self._ran.refusal(claimed.id)
         if not detail:
             self._hand_over(claimed)
             return

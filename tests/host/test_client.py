@@ -26,7 +26,7 @@ def test_a_call_is_typed_both_ways(server: StubServer) -> None:
     answer = client.start(protocol.StartRequest(1, "instance", (protocol.Start("a", "k", "d"),)))
     (grant,) = answer.grants
     assert (grant.id, grant.status, grant.deadline_seconds) == ("a", protocol.GrantStatus.GRANTED, 310)
-    assert signing.Granted(HOST_ID, [(grant, "k", "d")]).is_signed(grant)
+    assert signing.Granted(HOST_ID, [(grant, "k", "d")]).is_signed(grant, start_key="k", digest="d")
     client.close()
 
 

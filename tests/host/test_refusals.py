@@ -81,6 +81,27 @@ def test_a_session_that_ran_is_not_run_again(server: StubServer, make_loop: Call
     assert "never run again" in record["detail"]
 
 
+def test_what_an_answer_says_twice_is_run_only_as_it_was_signed(
+    server: StubServer, make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop, session = make_loop(slots=4), assignment("true")
+    file = tmp_path / "scratch" / "ran"
+    other = redigested(assignment("touch", str(file)), id=session.id)
+
+    def bent(body: dict[str, Any]) -> tuple[int, object]:
+        answer = server._poll(body)
+        start = {"id": session.id, "start_key": body["start_key"], "digest": session.digest}
+        sessions = [protocol.encode(other), *answer["sessions"]]
+        return 200, {**answer, "sessions": sessions, "grants": [server._grant(start)]}
+
+    server.submit(session)
+    server.bend("/api/host/poll", bent)
+    loop.step(hold_seconds=0)
+    record = server.result(session.id)
+    assert (record["outcome"], record["reason"]) == ("refused", "bad_grant")
+    assert not file.exists()
+
+
 def test_the_ceiling_is_asked_before_anything_is_prepared(server: StubServer, make_loop: Callable[..., Loop]) -> None:
     loop, session = make_loop(holding=Holding(Ceiling("x", longest_timeout_seconds=5))), assignment("true", timeout=6)
     server.submit(session)

@@ -26,7 +26,8 @@ def grant_of(signer: Signer, session_id: str, start_key: str, digest: str, deadl
 
 
 def is_signed(grant: StartGrant, *, start_key: str, digest: str, host_id: str = HOST_ID) -> bool:
-    return signing.Granted(host_id, [(grant, start_key, digest)]).is_signed(grant)
+    granted = signing.Granted(host_id, [(grant, start_key, digest)])
+    return granted.is_signed(grant, start_key=start_key, digest=digest)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_one_signature_is_over_all_that_are_granted_together_and_over_nothing_le
 
     def signed(*grants: tuple[StartGrant, str, str]) -> list[bool]:
         granted = signing.Granted(HOST_ID, grants)
-        return [granted.is_signed(grant) for grant, _start_key, _digest in grants]
+        return [granted.is_signed(grant, start_key=start_key, digest=digest) for grant, start_key, digest in grants]
 
     # What else is granted in the same answer changes nothing.
     assert signed(given[0], (alone, "k", "d7"), *given[1:]) == [True] * 4
@@ -78,7 +79,12 @@ def test_one_signature_is_over_all_that_are_granted_together_and_over_nothing_le
     assert signed(*given[:2]) == [False] * 2
     assert signed(*given, given[0]) == [False] * 4
     assert signed(*given[:2], (given[2][0], "k", "another")) == [False] * 3
-    assert not signing.Granted(HOST_ID, given).is_signed(replace(given[0][0], id="7"))
+    # It holds for what was signed alone, whatever else may be called the same.
+    granted, (grant, start_key, digest) = signing.Granted(HOST_ID, given), given[0]
+    assert granted.is_signed(grant, start_key=start_key, digest=digest)
+    assert not granted.is_signed(replace(grant, id="7"), start_key=start_key, digest=digest)
+    assert not granted.is_signed(grant, start_key="another", digest=digest)
+    assert not granted.is_signed(grant, start_key=start_key, digest="another")
 
 
 def test_a_word_for_a_key_is_not_a_start() -> None:
@@ -95,7 +101,7 @@ def test_a_grant_holds_only_for_what_would_run(pinned: PinnedKeys) -> None:
     grant = grant_of(FIRST, session.id, start_key, session.digest)
 
     def refusal(changed: StartGrant, *, host_id: str = HOST_ID, key: str = start_key) -> str:
-        return pinned.judge(host_id, [(changed, key, session.digest)])(session, changed)
+        return pinned.judge(host_id, [(changed, key, session.digest)])(session, changed, key)
 
     assert not refusal(grant)
     assert "without a signature" in refusal(replace(grant, signature=""))
@@ -121,7 +127,7 @@ def test_a_new_key_counts_by_the_word_of_the_one_before(pinned: PinnedKeys) -> N
 
     def refusal(signer: Signer) -> str:
         grant = grant_of(signer, session.id, "k", session.digest)
-        return again.judge(HOST_ID, [(grant, "k", session.digest)])(session, grant)
+        return again.judge(HOST_ID, [(grant, "k", session.digest)])(session, grant, "k")
 
     assert "whose time is over" in refusal(FIRST)
     assert not refusal(SECOND)

@@ -39,7 +39,8 @@ def test_a_grant_is_signed_over_what_was_decided(scene: Scene) -> None:
     (key,) = scene.poll(free_slots=0).server_keys
 
     def holds(changed: StartGrant, start_key: str = "start-1") -> bool:
-        return signing.Granted(str(scene.host.pk), [(changed, start_key, session.digest)]).is_signed(changed)
+        granted = signing.Granted(str(scene.host.pk), [(changed, start_key, session.digest)])
+        return granted.is_signed(changed, start_key=start_key, digest=session.digest)
 
     assert grant.key == key.key
     assert holds(grant)
