@@ -104,13 +104,17 @@ def test_one_signal_stops_all(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_the_last_started_stops_first(tmp_path: Path) -> None:
-    code = "import signal, time\ndef bye(*_): print('bye'); raise SystemExit\nsignal.signal(15, bye)\n" + SLEEPER
-    harness = Harness(tmp_path, one=code, two=code, three=code)
+    # In a file and not in what they print, which comes through a thread for each.
+    said = tmp_path / "said"
+    code = (
+        f"import signal, time\ndef bye(*_): open({str(said)!r}, 'a').write('NAME '); raise SystemExit\n"
+        f"signal.signal(15, bye)\n{SLEEPER}"
+    )
+    harness = Harness(tmp_path, **{name: code.replace("NAME", name) for name in ("one", "two", "three")})
     harness.wait_for("ready", 3)
     harness.process.send_signal(signal.SIGTERM)
     assert harness.end() == 0
-    said = [line.split()[0] for line in harness.text().splitlines() if line.endswith("bye")]
-    assert said == ["three", "two", "one"]
+    assert said.read_text().split() == ["three", "two", "one"]
 
 
 def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
