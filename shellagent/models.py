@@ -1,20 +1,20 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import connection, models
+from django.db import models
 
 from audit import driver
-from audit.statements import padded, preparer
+from audit.statements import preparer
 from governance.models import MATURITY_CHOICES, Agent, AgentKey
 from shellagent.host_keys import HostKeys
 from shellagent.protocol import Desired
+from shellagent.session_writes import row_update, update_rows
 from shellagent.states import AUDIT_MODES, TRANSITIONS, Numbered, Status
 
 
@@ -119,7 +119,7 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         for source in states:
             if (source, to) not in TRANSITIONS:
                 raise ValueError(f"no arrow leads from {source} to {to}")
-        return _update(ids, states, {"status": to.value, **columns})
+        return update_rows(ShellSession, ids, states, {"status": to.value, **columns})
 
     def move_locked(self, rows: Sequence[tuple[UUID, int, Mapping[str, Any]]], way: Sequence[Status]) -> None:
         """Move sessions that were read under a lock, given as (id, event_seq, columns), all with the same columns.
@@ -131,7 +131,7 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
         for source, to in pairwise(way):
             if (source, to) not in TRANSITIONS:
                 raise ValueError(f"no arrow leads from {source} to {to}")
-        fields, update = _row_update(tuple(rows[0][2]), len(way) - 1)
+        fields, update = row_update(ShellSession, tuple(rows[0][2]), len(way) - 1)
         prepare = preparer(driver.database_now().vendor)
         key = ShellSession._meta.pk
         values = [
@@ -148,54 +148,10 @@ class SessionQuerySet(models.QuerySet["ShellSession"]):
 
     def number(self, **columns: Any) -> list[Numbered]:
         """Take the next event number of every session of this set, with these columns, whatever its status."""
-        return _update(self._locked(), [], columns)
+        return update_rows(ShellSession, self._locked(), [], columns)
 
     def _locked(self) -> list[UUID]:
         return list(self.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
-
-
-@cache
-def _row_update(names: tuple[str, ...], events: int) -> tuple[list["models.Field[Any, Any]"], driver.RowUpdate]:
-    """Return the fields of these columns, and what sets them and the status, and counts so many events."""
-
-    def typed(name: str) -> tuple[str, str]:
-        field = cast("models.Field[Any, Any]", ShellSession._meta.get_field(name))
-        return str(field.column), str(field.db_type(connection))
-
-    fields = [cast("models.Field[Any, Any]", ShellSession._meta.get_field(name)) for name in names]
-    update = driver.RowUpdate(
-        ShellSession._meta.db_table,
-        f"event_seq = event_seq + {events}",
-        tuple(map(typed, ("status", *names))),
-        tuple(map(typed, ("id", "event_seq", "status"))),
-    )
-    return fields, update
-
-
-def _update(ids: Sequence[UUID], states: Sequence[Status], columns: Mapping[str, Any]) -> list[Numbered]:
-    """Run the UPDATE. Its SQL is put together here because the ORM has no RETURNING, and compiles for 0.3 ms a call."""
-    if not ids:
-        return []
-    ids = padded(ids)
-    meta = ShellSession._meta
-    fields = [cast("models.Field[Any, Any]", meta.get_field(name)) for name in columns]
-    key = meta.pk
-    assignments = "".join(f", {field.column} = %s" for field in fields)
-    where = f"id IN ({', '.join(['%s'] * len(ids))})"
-    if states:
-        where += f" AND status IN ({', '.join(['%s'] * len(states))})"
-    prepare = preparer(driver.database_now().vendor)
-    values = [
-        *(prepare(field, value) for field, value in zip(fields, columns.values(), strict=True)),
-        *(prepare(key, session_id) for session_id in ids),
-        *(state.value for state in states),
-    ]
-    rows = driver.fetch(
-        f"UPDATE {meta.db_table} SET event_seq = event_seq + 1{assignments} "  # noqa: S608  (columns of the model)
-        f"WHERE {where} RETURNING id, event_seq, agent_id, host_id, category",
-        values,
-    )
-    return [Numbered(row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]) for row in rows]
 
 
 class ShellSession(models.Model):

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from audit.models import AuditEvent
 from audit.trail import SYSTEM
@@ -91,6 +91,16 @@ def test_terminal_states_have_no_way_out_and_every_other_state_is_reached() -> N
     assert reached == set(Status)
     assert all(status.tag.value == f"session:{status}" for status in Status)
     assert sources_of(Status.QUEUED) == {Status.PENDING, Status.CLAIMED}
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite keeps a text of any length")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_text_that_is_too_long_is_an_error_and_is_not_cut(scene: Scene, count: int) -> None:
+    sessions = [session_in(scene, Status.RUNNING) for _ in range(count)]
+    moves = [Move(session, Status.FAILED, {}, {"termination_reason": "x" * 200}) for session in sessions]
+    with pytest.raises(DataError), transaction.atomic():
+        sessions_move_locked(moves, actor=SYSTEM)
+    assert {reread(session).status for session in sessions} == {Status.RUNNING}
 
 
 def test_a_set_moves_in_one_update_and_each_session_gets_its_event(scene: Scene) -> None:
