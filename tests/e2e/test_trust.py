@@ -70,7 +70,7 @@ def test_the_servers_key_is_rotated_while_all_runs(product: Product, work: Path)
     product.until(session["id"], "running")
     done = product.manage("rotate_signing_key", "--json")
     assert done.returncode == 0, done.stderr
-    key = json.loads(done.stdout)["key"]
+    key: str = json.loads(done.stdout)["key"]
     pins: dict[str, float] = {}
 
     def knows_the_key() -> bool:
