@@ -13,10 +13,13 @@ ifeq ($(ATOM_HOME),)
 unexport ATOM_HOME
 endif
 
+# Every process that a test starts would compile the product and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 FAST := not e2e and not browser
 SLOW := e2e or browser
-# Two workers: more share one SQLite file's disk and gain nothing on a small machine.
 PYTEST := $(PY) -m pytest -q
+# Some tests wait for processes and leave their processor to a third worker; tests that are left go to who is free.
+SIDE_BY_SIDE := -n 3 --dist worksteal
 PYTEST_ARGS ?=
 # .ci/run gives COVERAGE these options: one run of the SQLite lane in place of two.
 SHOW_COVERAGE := --cov --cov-branch --cov-report=term
@@ -45,10 +48,10 @@ run: $(VENV)/.run-stamp ## Set up what is missing and start everything under one
 
 test: $(VENV)/.dev-stamp ## The fast tests on SQLite, and on PostgreSQL where TEST_DATABASE_URL is set
 	@echo "Fast tests on SQLite"
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(COVERAGE) $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) $(SIDE_BY_SIDE) -m "$(FAST)" $(SLOW_ONLY) $(COVERAGE) $(PYTEST_ARGS)
 ifneq ($(TEST_DATABASE_URL),)
 	@echo "Fast tests on PostgreSQL"
-	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(ANY_DATABASE) $(PYTEST_ARGS)
+	@DATABASE_URL="$(TEST_DATABASE_URL)" $(PYTEST) $(SIDE_BY_SIDE) -m "$(FAST)" $(SLOW_ONLY) $(ANY_DATABASE) $(PYTEST_ARGS)
 else
 	@echo "PostgreSQL was left out: TEST_DATABASE_URL is not set."
 endif
@@ -86,7 +89,7 @@ faults: $(VENV)/.dev-stamp ## Kill, cut off and fill up everything under 2,000 s
 	@$(PY) -m faults trail
 
 coverage: $(VENV)/.dev-stamp ## The fast tests on SQLite with branch coverage shown
-	@env -u DATABASE_URL $(PYTEST) -n 2 -m "$(FAST)" $(SLOW_ONLY) $(SHOW_COVERAGE) $(PYTEST_ARGS)
+	@env -u DATABASE_URL $(PYTEST) $(SIDE_BY_SIDE) -m "$(FAST)" $(SLOW_ONLY) $(SHOW_COVERAGE) $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench-stamp ## Measure against ssh, sudo, Celery and others; writes docs/benchmarks.md
 	@$(PY) -m bench

@@ -1,5 +1,6 @@
 """Fixtures for all tests. People have fixed roles; a database of one's own is `own_database`."""
 
+import functools
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,15 @@ def pytest_collection_finish() -> None:
 def person(name: str, *permissions: str, is_superuser: bool = False) -> User:
     """Make a member of staff. A permission is `app_label.codename`."""
     user = User.objects.create_user(name, password=f"password of {name}", is_staff=True, is_superuser=is_superuser)
-    for permission in permissions:
-        app, codename = permission.split(".")
-        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    given = [User.user_permissions.through(user=user, permission=_permission(name)) for name in permissions]
+    User.user_permissions.through.objects.bulk_create(given)
     return user
+
+
+@functools.cache
+def _permission(name: str) -> Permission:
+    app, codename = name.split(".")
+    return Permission.objects.get(content_type__app_label=app, codename=codename)
 
 
 @pytest.fixture(autouse=True)
