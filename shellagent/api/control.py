@@ -29,6 +29,7 @@ from shellagent.protections import missing
 from shellagent.protocol import Desired
 from shellagent.queries import rows_in
 from shellagent.representation import Json, host_is_online
+from shellagent.schema import problems
 from shellagent.seen import HostCounts, host_counts
 from shellagent.services import host_set_desired, sessions_expire
 from shellagent.services.keys_of_hosts import host_key_wish
@@ -166,7 +167,7 @@ class StopHostView(ControlView):
 class RotateKeyView(ControlView):
     """Have a host's local agent replace its key, with its next poll. What runs goes on."""
 
-    @extend_schema(operation_id="host_rotate_key", responses={200: ControlledHostSerializer})
+    @extend_schema(operation_id="host_rotate_key", responses={200: ControlledHostSerializer, **problems(409)})
     def post(self, request: Request) -> Response:
         user, host = self.asked(request)
         (answer,) = hosts_json([host_key_wish(host=host, actor=user_party(user))])
