@@ -26,6 +26,7 @@ from governance.policy.types import Category, Maturity
 from shellagent import client, protocol
 from shellagent.client import cli
 from shellagent.client.arguments import Parser
+from shellagent.codec import decode
 from shellagent.host import localagent, runlocalagent
 from shellagent.mcp_server import command as mcp
 from shellagent.states import BEGINNINGS, TRANSITIONS
@@ -212,6 +213,45 @@ def test_every_address_is_described() -> None:
 
 def _place(match: re.Match[str]) -> str:
     return "{type}" if match[1] == "slug" else "{id}"
+
+
+def test_the_answers_told_of_a_call_are_in_its_description() -> None:
+    described = json.loads((REFERENCE / "openapi.json").read_text())["paths"]
+    missing = []
+    for title, text in re.findall(
+        r"^### (.+)$\n(.*?)(?=^##)", (REFERENCE / "api.md").read_text(), re.DOTALL | re.MULTILINE
+    ):
+        told = set(re.findall(r"\b([45]\d\d)\b", text))
+        for path in re.findall(r"(/api/\S+?)(?:,|$)", title, re.MULTILINE):
+            (calls,) = [calls for known, calls in described.items() if re.sub(r"{\w+}", "{id}", known) == path]
+            missing += [
+                (path, status) for status in told if not any(status in call["responses"] for call in calls.values())
+            ]
+    assert missing == []
+
+
+def test_the_examples_of_messages_can_be_read() -> None:
+    section = (REFERENCE / "protocol.md").read_text().partition("## One command, call by call")[2]
+    examples = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", section, re.DOTALL | re.MULTILINE)]
+    kinds = (
+        protocol.PollRequest,
+        protocol.PollAnswer,
+        protocol.StartRequest,
+        protocol.OutputRequest,
+        protocol.RecordRequest,
+        protocol.RecordAnswer,
+    )
+    for kind, example in zip(kinds, examples, strict=True):
+        assert set(example) <= {item.name for item in fields(kind)}
+        decode(kind, example)
+    (enrol,) = [json.loads(text) for text in re.findall(r"-d '(.*?)'$", section, re.DOTALL | re.MULTILINE)]
+    decode(protocol.EnrolRequest, enrol)
+
+
+@pages
+def test_every_file_of_the_code_named_exists(page: Path) -> None:
+    named = re.findall(r"`((?:atomsite|audit|governance|shellagent|tests|bench|faults)/[\w./]*)`", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_event_is_described() -> None:
