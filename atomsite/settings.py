@@ -199,7 +199,10 @@ if not IS_SQLITE:
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+        # The value is not repeated: it may hold a password.
+        raise ImproperlyConfigured("REDIS_URL must be like redis://host:6379/0.")
+    CACHES = {"default": {"BACKEND": "atomsite.counters.CountingCache", "LOCATION": REDIS_URL}}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 

@@ -41,6 +41,8 @@ class Plan:
     has_worker: bool = True
     has_agent: bool = True
     has_tour: bool = True
+    #: The worker's queue, where it is not in the database.
+    redis_url: str = ""
 
     def services(self) -> tuple[Service, ...]:
         """Return what to start after the web server answers, in order; the last one started is the first to stop."""
@@ -105,6 +107,18 @@ def check_port(bind: str, port: int) -> None:
             raise CannotStartError(f"Cannot listen on {address}:{port}: {error.strerror}.") from None
 
 
+def check_redis(url: str) -> None:
+    """Raise CannotStartError where the worker's queue cannot be used."""
+    # Only who has a REDIS_URL needs it.
+    import redis  # noqa: PLC0415
+
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise CannotStartError(f"Redis, which REDIS_URL names, cannot be used: {error}") from None
+
+
 @contextmanager
 def only_one(home: Home) -> Iterator[None]:
     """Hold the folder's lock. Raises CannotStartError where another `up` runs from this folder."""
@@ -140,6 +154,8 @@ def run(plan: Plan, console: Console) -> int:
     """Start everything, keep it going until a stop is wished for, and return the exit code. Raises CannotStartError."""
     with only_one(plan.home):
         check_port(plan.bind, plan.port)
+        if plan.redis_url and plan.has_worker:
+            check_redis(plan.redis_url)
         supervisor = Supervisor(console, environment=plan.environment(), directory=plan.directory)
         code = 0
         with supervisor:

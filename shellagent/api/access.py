@@ -89,7 +89,13 @@ class AgentThrottle(BaseThrottle):
 def may_ask_now(agent_id: int) -> bool:
     """Count a request of an agent's, and return whether it is within this minute's cap."""
     key = f"execute:{agent_id}:{int(time.time()) // 60}"
-    return cache.add(key, 1, timeout=120) or cache.incr(key) <= settings.ATOM_EXECUTE_PER_MINUTE
+    if cache.add(key, 1, timeout=120):
+        return True
+    try:
+        return cache.incr(key) <= settings.ATOM_EXECUTE_PER_MINUTE
+    except ValueError:  # It was counted elsewhere: Redis came, or went, in between.
+        cache.set(key, 1, timeout=120)
+        return True
 
 
 def seconds_to_next_minute() -> float:

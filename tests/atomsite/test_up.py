@@ -22,7 +22,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from atomsite.commands import UnavailableError, check_set_up
 from atomsite.console import Console
 from atomsite.home import Home
-from atomsite.up import CannotStartError, Plan, check_port, is_healthy, only_one
+from atomsite.up import CannotStartError, Plan, check_port, check_redis, is_healthy, only_one, run
 from tests.database import OwnDatabase
 
 pytestmark = pytest.mark.e2e
@@ -73,6 +73,16 @@ def test_somebody_elses_localhost_is_seen(free: int) -> None:
 def test_an_address_of_another_machine(free: int) -> None:
     with pytest.raises(CannotStartError, match=r"Cannot listen on 192\.0\.2\.1"):
         check_port("192.0.2.1", free)
+
+
+@pytest.mark.parametrize("url", ["redis://:tiger@127.0.0.1:{free}/0", "redis://:tiger@127.0.0.1:{free}0/0"])
+def test_redis_that_is_gone_is_said_before_anything_starts(url: str, free: int, tmp_path: Path) -> None:
+    url = url.format(free=free)
+    with pytest.raises(CannotStartError, match=r"^Redis, which REDIS_URL names, cannot be used: ") as error:
+        check_redis(url)
+    assert "tiger" not in str(error.value)
+    with pytest.raises(CannotStartError, match="REDIS_URL"):
+        run(plan(tmp_path, free, redis_url=url), Console(StringIO()))
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -173,6 +183,7 @@ def test_up_and_tour_without_init_end_at_once(database: str, tmp_path: Path) -> 
         ("ATOM_WAITS_TOTAL", "-1", "ATOM_WAITS_TOTAL must be a whole number"),
         ("ATOM_HOME", "/dev/null/home", "ATOM_HOME (/dev/null/home) cannot be used: Not a directory."),
         ("DATABASE_URL", "oracle://scott:tiger@there", "DATABASE_URL must be like"),
+        ("REDIS_URL", "scott:tiger@there", "REDIS_URL must be like redis://host:6379/0."),
         ("TZ", "Mars/Olympus", "TZ must be a time zone"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be one of"),
     ],

@@ -62,6 +62,7 @@ class Command(AtomCommand):
             has_worker=not options["no_worker"],
             has_agent=not options["no_agent"],
             has_tour=not (options["no_tour"] or options["json"] or home.tour_marker.exists()),
+            redis_url=settings.REDIS_URL,
         )
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             console.say(
