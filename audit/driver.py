@@ -3,7 +3,8 @@
 The connection, its transaction and its errors stay Django's. Where somebody listens to the statements, as a test that
 counts them does, they go through the wrappers. Values have to be what the driver takes (`audit.statements.preparer`).
 
-`once` keeps what was read until the end of a block, for reads that several parts of one transaction need.
+`once` keeps what was read until the end of a block, for reads that several parts of one transaction need. `if_undone`
+has something outside of the database taken back together with that transaction.
 """
 
 import threading
@@ -242,12 +243,27 @@ _kept = threading.local()
 @contextmanager
 def remembering() -> Iterator[None]:
     """Have `once` read each thing once in this block. For one transaction: what it reads is the same throughout."""
-    before = getattr(_kept, "values", None)
-    _kept.values = {}
+    before = getattr(_kept, "values", None), getattr(_kept, "undo", None)
+    undo: list[Callable[[], object]] = []
+    _kept.values, _kept.undo = {}, undo
     try:
         yield
+    except BaseException:
+        for do in reversed(undo):
+            do()
+        raise
     finally:
-        _kept.values = before
+        _kept.values, _kept.undo = before
+
+
+def if_undone(do: Callable[[], object]) -> None:
+    """Have this done where a block of `remembering` fails, for what was noted outside of its transaction.
+
+    Elsewhere nothing is: there each thing has a transaction of its own.
+    """
+    undo: list[Callable[[], object]] | None = getattr(_kept, "undo", None)
+    if undo is not None:
+        undo.append(do)
 
 
 def once(key: Hashable, read: Callable[[], Value]) -> Value:

@@ -10,6 +10,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from audit import driver
 from audit.statements import Prepared
 from audit.tags import Tag
 from audit.trail import Event, Party, record
@@ -118,6 +119,8 @@ def key_refused(owner: Party, why: str, *, key: int | None = None) -> None:
     `key` is the id of an agent's key or of an enrolment code; a host has one key. An unknown key is nobody's, and
     leaves no event.
     """
-    if cache.add(f"key-refused:{owner.type}:{owner.id}:{key}", why, timeout=_REFUSED_EVERY_SECONDS):
+    place = f"key-refused:{owner.type}:{owner.id}:{key}"
+    if cache.add(place, why, timeout=_REFUSED_EVERY_SECONDS):
+        driver.if_undone(lambda: cache.delete(place))
         with transaction.atomic():
             record(Event(Tag.KEY_REFUSED, owner, owner, why, {"key": key} if key else {}))

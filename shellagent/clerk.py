@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -122,8 +122,8 @@ class _Task:
 
     def listen(self, name: str) -> None:
         if name not in self.names:
-            self.names.add(name)
             wake.listen(name, self)
+            self.names.add(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,16 @@ class Clerk:
                 self._work(tasks)
             except Exception as error:
                 logger.exception("the clerk met an error of its own")
-                self._hand_over([(task, task.call.failed(error)) for task in tasks])
+                for task in tasks:
+                    self._give_up(task, error)
+
+    def _give_up(self, task: _Task, error: Exception) -> None:
+        """Tell a caller of an error of the clerk's own. Whatever else fails then, the thread serves the others."""
+        try:
+            self._hand_over([(task, task.call.failed(error))])
+        except Exception:
+            logger.exception("the clerk cannot say what went wrong")
+            self._hand_over([(task, Answer(500, b""))])
 
     def _next(self) -> list[_Task]:
         """Return what is to be looked at now; waits until there is something."""
@@ -216,28 +225,49 @@ class Clerk:
             if found := [task for task in tasks if not task.is_over]:
                 return found
 
-    def _work(self, tasks: Sequence[_Task]) -> None:
-        """Answer these in one transaction; where that fails, each in one of its own."""
+    def _work(self, tasks: Sequence[_Task], *, is_alone: bool = False) -> Exception | None:
+        """Answer these in one transaction; where that fails, each in one of its own.
+
+        Alone, held calls are not looked at along with it. Returns the error by which no transaction could begin.
+        """
         answers: dict[_Task, Answer | None] = {}
         # Only what was begun and surely undone is tried again: a database that is locked would be waited for each time.
-        is_undone = False
+        has_begun = is_undone = is_done = False
         try:
             with wake.gathering() as names:
                 with driver.remembering(), transaction.atomic():
-                    is_undone = True
+                    has_begun = is_undone = True
                     self._attempt_all(tasks, answers)
-                    self._attempt_rung(names, answers)
+                    is_done = True
+                    if not is_alone:
+                        self._attempt_rung(names, answers)
                     wake.tell_others(names)
                     # From here on the commit itself may fail, and then nobody knows whether it happened.
                     is_undone = False
                 wake.ring(names, but=answers)
         except Exception as error:  # noqa: BLE001 - whatever it is, each call has its own answer
-            if len(tasks) > 1 and is_undone:
-                for task in tasks:
-                    self._work([task])
-                return
+            if is_undone and not is_alone and (len(tasks) > 1 or is_done):
+                self._work_alone(tasks)
+                return None
             told = error.told if isinstance(error, _SpoiltError) else {}
             answers = {task: told.get(task) or task.call.failed(error) for task in tasks}
+            if not has_begun:
+                self._settle(answers)
+                return error
+        self._settle(answers)
+        return None
+
+    def _work_alone(self, tasks: Sequence[_Task]) -> None:
+        """Answer each of these in a transaction of its own, as long as one can begin: each would wait for that anew."""
+        gone: Exception | None = None
+        for task in tasks:
+            if gone is None:
+                gone = self._work([task], is_alone=True)
+            else:
+                self._settle({task: task.call.failed(gone)})
+
+    def _settle(self, answers: Mapping[_Task, Answer | None]) -> None:
+        """Hand over the answers that there are, and hold the calls that have none yet."""
         for task in answers:
             task.has_begun = True
         self._hand_over([(task, answer) for task, answer in answers.items() if answer is not None])
@@ -267,7 +297,8 @@ class Clerk:
         while (new := names - told) and not transaction.get_rollback():
             told |= new
             held = [bell for bell in wake.bells(new) if isinstance(bell, _Task) and bell.inbox is self._inbox]
-            self._attempt_all([task for task in held if answers.get(task) is None and not task.is_over], answers)
+            held = [task for task in held if not (task.is_over or task.call.is_gone)]
+            self._attempt_all([task for task in held if answers.get(task) is None], answers)
 
     def _hold(self, task: _Task) -> None:
         task.look_at = min(task.call.until, self._clock() + wake.RECHECK_SECONDS)

@@ -1,6 +1,7 @@
 """Who may see and do what through the API. Agents and people; hosts have their own calls."""
 
 import time
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from audit import driver
 from audit.trail import Party
 from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
@@ -89,6 +91,7 @@ class AgentThrottle(BaseThrottle):
 def may_ask_now(agent_id: int) -> bool:
     """Count a request of an agent's, and return whether it is within this minute's cap."""
     key = f"execute:{agent_id}:{int(time.time()) // 60}"
+    driver.if_undone(lambda: _uncount(key))
     if cache.add(key, 1, timeout=120):
         return True
     try:
@@ -96,6 +99,12 @@ def may_ask_now(agent_id: int) -> bool:
     except ValueError:  # It was counted elsewhere: Redis came, or went, in between.
         cache.set(key, 1, timeout=120)
         return True
+
+
+def _uncount(key: str) -> None:
+    """Take back one request, which is about to be begun again."""
+    with suppress(ValueError):  # as above, or its minute is over
+        cache.decr(key)
 
 
 def seconds_to_next_minute() -> float:

@@ -290,6 +290,8 @@ class PollCall(_HostCall):
     may_be_held = True
 
     def begin(self, listen: Listen) -> Answer | None:
+        # Begun again, nothing that it knows of its host is written.
+        self.poll = None
         poll = self._poll()
         self.until = poll.until
         if poll.hold_seconds:

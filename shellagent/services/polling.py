@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from audit import driver
 from audit.standing import standing
 from audit.tags import Tag
 from audit.trail import Event, record
@@ -183,6 +184,13 @@ def _server_is_up() -> None:
         ServerStart.objects.create(started_at=timezone.now())
         ServerStart.objects.filter(started_at__lt=timezone.now() - timedelta(days=1)).delete()
         _has_served = True
+        driver.if_undone(_server_is_not_up)
+
+
+def _server_is_not_up() -> None:
+    """Forget it again: nobody else knows of it."""
+    global _has_served  # noqa: PLW0603  (one flag a process)
+    _has_served = False
 
 
 def _facts(request: PollRequest) -> dict[str, object]:

@@ -23,6 +23,7 @@ class Note(Call):
         self.does = does
         self.holds = holds
         self.looks = 0
+        self.fails_at_look = False
         self.is_closed = False
 
     def begin(self, listen: Listen) -> Answer | None:
@@ -36,6 +37,8 @@ class Note(Call):
 
     def look(self) -> Answer | None:
         self.looks += 1
+        if self.fails_at_look:
+            err()
         return Answer(200, b"looked") if self.looks > 1 or time.monotonic() >= self.until else None
 
     def failed(self, error: Exception) -> Answer:
@@ -144,6 +147,64 @@ def test_a_database_that_is_gone_is_asked_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(connection, "set_autocommit", begin)
     assert Desk().serve(Note("first"), Note("second")) == [(500, "OperationalError")] * 2
     assert len(tried) == 1
+
+
+def test_a_database_that_is_gone_in_the_middle_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, set_autocommit = [], connection.set_autocommit
+
+    def begin(autocommit: bool, **options: bool) -> None:
+        if not autocommit:
+            tried.append(1)
+            raise OperationalError("gone")
+        set_autocommit(autocommit, **options)
+
+    def go() -> None:
+        monkeypatch.setattr(connection, "set_autocommit", begin)
+        raise OperationalError("gone")
+
+    calls = Note("first", go), Note("second"), Note("third")
+    assert Desk().serve(*calls) == [(500, "OperationalError")] * 3
+    # Each may have waited for as long as it takes to find out that nobody answers.
+    assert len(tried) == 1
+
+
+def test_a_held_call_that_fails_does_not_fail_who_rang_for_it() -> None:
+    desk, held = Desk(), Note("held", holds=30)
+    held.fails_at_look = True
+    desk.clerk.take(held)
+    assert desk.serve(Note("first"), enough=1) == [(200, "first")]
+    rings = Note("rings", lambda: wake.ring_on_commit("held"))
+    assert desk.serve(rings, enough=3) == [(200, "rings")]
+    assert (desk.answers[held].body, made()) == (b"ZeroDivisionError", {"held", "first", "rings"})
+
+
+def test_a_held_call_whose_caller_has_just_gone_is_not_looked_at() -> None:
+    desk, held = Desk(), Note("held", holds=30)
+    desk.clerk.take(held)
+    assert desk.serve(Note("first"), enough=1) == [(200, "first")]
+
+    def go_and_ring() -> None:
+        desk.clerk.drop(held)
+        wake.ring_on_commit("held")
+
+    assert desk.serve(Note("rings", go_and_ring), enough=2) == [(200, "rings")]
+    assert desk.serve(Note("second"), enough=3) == [(200, "second")]
+    assert (held.is_closed, held.looks) == (True, 0)
+
+
+def test_a_call_that_cannot_listen_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listen(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(wake, "listen", listen)
+    assert Desk().serve(Note("held", holds=30), Note("first")) == [(500, "RuntimeError"), (200, "first")]
+
+
+def test_a_call_that_cannot_say_what_failed_does_not_end_the_clerk(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, bad = Desk(), Note("bad", err)
+    monkeypatch.setattr(bad, "failed", lambda _error: err())
+    assert desk.serve(bad) == [(500, "")]
+    assert desk.serve(Note("first"), enough=2) == [(200, "first")]
 
 
 def test_a_held_call_is_looked_at_when_it_is_rung_for() -> None:
