@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
@@ -47,6 +49,65 @@ def role(own_database: OwnDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with connection.cursor() as cursor:
         cursor.execute(f"DROP OWNED BY {name}")
         cursor.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def owner(own_database: OwnDatabase) -> Iterator[psycopg.Cursor[Any]]:
+    """A superuser's cursor. This test's connection is that of a plain role, `atom_owner_…`, which owns the tables."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no roles")
+    name, password = f"atom_owner_{secrets.token_hex(4)}", secrets.token_hex(8)
+    with connection.cursor() as cursor:
+        tables = connection.introspection.table_names(cursor)
+    with psycopg.connect(own_database.url, autocommit=True) as superuser, pytest.MonkeyPatch.context() as patch:
+        cursor_of_all = superuser.cursor()
+        cursor_of_all.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{password}'")
+        cursor_of_all.execute(f"ALTER DATABASE {connection.settings_dict['NAME']} OWNER TO {name}")
+        for table in tables:
+            cursor_of_all.execute(f"ALTER TABLE {table} OWNER TO {name}")
+        connection.close()
+        patch.setitem(connection.settings_dict, "USER", name)
+        patch.setitem(connection.settings_dict, "PASSWORD", password)
+        yield cursor_of_all
+        connection.close()
+        cursor_of_all.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER")
+        cursor_of_all.execute(f"DROP OWNED BY {name}")
+        cursor_of_all.execute(f"DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_who_owns_the_tables_makes_it(
+    owner: psycopg.Cursor[Any], is_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"atom_role_{secrets.token_hex(4)}"
+    if is_there:  # Somebody else made it, and the owner may make none.
+        owner.execute(f"CREATE ROLE {name} LOGIN")
+        owner.execute(f"ALTER ROLE {connection.settings_dict['USER']} NOCREATEROLE")
+    else:
+        monkeypatch.setenv("ATOM_ROLE_PASSWORD", secrets.token_hex(8))
+    try:
+        for _ in range(2):
+            call_command("auditrole", name, *(["--no-password"] if is_there else []))
+        may = "SELECT has_table_privilege(%s, 'audit_auditevent', %s)"
+        assert [owner.execute(may, [name, right]).fetchone() for right in ("INSERT", "DELETE")] == [(True,), (False,)]
+    finally:
+        owner.execute(f"DROP OWNED BY {name}")
+        owner.execute(f"DROP ROLE {name}")
+
+
+def test_it_takes_rights_away(own_database: OwnDatabase) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no roles")
+    name = f"atom_role_{secrets.token_hex(4)}"
+    with psycopg.connect(own_database.url, autocommit=True) as superuser:
+        superuser.execute(f"CREATE ROLE {name} LOGIN CREATEDB BYPASSRLS")
+        try:
+            call_command("auditrole", name, "--no-password")
+            found = superuser.execute("SELECT rolcreatedb, rolbypassrls FROM pg_roles WHERE rolname = %s", [name])
+            assert found.fetchone() == (False, False)
+        finally:
+            superuser.execute(f"DROP OWNED BY {name}")
+            superuser.execute(f"DROP ROLE {name}")
 
 
 def test_it_adds_and_seals_and_changes_nothing(role: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import CommandParser
 from django.db import DatabaseError, connection, transaction
@@ -11,12 +11,22 @@ from psycopg import sql
 from atomsite.commands import AtomCommand, UnavailableError, UsageError, check_set_up
 from audit import triggers
 
+#: What a role may have of its own that this one must not, as `pg_roles` names it, and the word that takes it away.
+_RIGHTS: Final = {
+    "rolsuper": "NOSUPERUSER",
+    "rolcreatedb": "NOCREATEDB",
+    "rolcreaterole": "NOCREATEROLE",
+    "rolreplication": "NOREPLICATION",
+    "rolbypassrls": "NOBYPASSRLS",
+}
+
 
 class Command(AtomCommand):
     help = (
         "Make or renew the role that the running product uses on PostgreSQL. It reads and writes as it needs,\n"
         "owns nothing, and on the tables of the audit trail it may only read and insert. Run it as the owner of the\n"
-        "tables, after each `init`; its password comes from the variable ATOM_ROLE_PASSWORD."
+        "tables, after each `init`; its password comes from the variable ATOM_ROLE_PASSWORD. An owner that may not\n"
+        "make roles (CREATEROLE) uses one that somebody else made with a password, and --no-password."
     )
     examples = "  ATOM_ROLE_PASSWORD=… manage.py auditrole atom_app\n  manage.py auditrole atom_app --no-password\n"
 
@@ -49,14 +59,21 @@ def _make(name: str, password: str) -> None:
     trail = sql.SQL(", ").join(map(sql.Identifier, triggers.APPEND_ONLY))
     retirements = sql.Identifier(triggers.RETIREMENTS)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
-        if cursor.fetchone() is None:
+        asked = sql.SQL("SELECT {} FROM pg_roles WHERE rolname = %s").format(
+            sql.SQL(" OR ").join(map(sql.Identifier, _RIGHTS))
+        )
+        cursor.execute(asked.as_string(None), [name])
+        found = cursor.fetchone()
+        if found is None:
             cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role).as_string(None))
+        elif found[0]:
+            # Even to say that a role is no superuser takes a superuser, so that it is said only where it has to be.
+            words = sql.SQL(" ").join(map(sql.SQL, _RIGHTS.values()))
+            cursor.execute(sql.SQL("ALTER ROLE {} {}").format(role, words).as_string(None))
         if password:
             secret = sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password))
             cursor.execute(secret.as_string(None).replace("%", "%%"))
         for statement in (
-            sql.SQL("ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"),
             sql.SQL("GRANT USAGE ON SCHEMA public TO {role}"),
             sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"),
             sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"),
