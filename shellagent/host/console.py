@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,7 +20,10 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class _Output:
-    """The standard error, one line at a time, whichever thread speaks."""
+    """The standard error, one line at a time, whichever thread speaks.
+
+    What cannot be written, as to a file on a full disk, is not: nothing that is done here depends on it.
+    """
 
     def __init__(self) -> None:
         self.is_json = False
@@ -33,7 +36,7 @@ class _Output:
         if lines is not None:
             lines.append(text)
             return
-        with self._lock:
+        with self._lock, suppress(OSError):
             # The live line makes room, and stands below again.
             sys.stderr.write(f"{_CLEAR}{text}\n{self._live}" if self._live else f"{text}\n")
             sys.stderr.flush()
@@ -49,7 +52,7 @@ class _Output:
                 self.line("\n".join(lines))
 
     def live(self, text: str) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):
             if text == self._live or self.is_json or not sys.stderr.isatty():
                 return
             sys.stderr.write(_CLEAR + text)

@@ -8,6 +8,7 @@ slowed by a thread more, so that has to be seen first: the pipe is full whenever
 import hashlib
 import queue
 import threading
+from contextlib import suppress
 from typing import Final
 
 #: So many pieces in a row, each as large as a read can be, say that the program waits for the digest.
@@ -38,8 +39,12 @@ class Digest:
         self._sha256.update(data)
         self._full = self._full + 1 if len(data) >= self._full_bytes else 0
         if self._full >= FULL_IN_A_ROW:
-            self._thread = threading.Thread(target=self._work, name="digest", daemon=True)
-            self._thread.start()
+            self._full = 0
+            thread = threading.Thread(target=self._work, name="digest", daemon=True)
+            # What it watches over may have used up all the threads that there are for both.
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def hexdigest(self) -> str:
         """Return the digest of all that was fed; nothing may be fed after it."""

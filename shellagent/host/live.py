@@ -34,7 +34,13 @@ class LiveOutput:
             self._parts.append((session_id, start_key, segment))
             if not self._has_thread:
                 self._has_thread = True
-                threading.Thread(target=self._send_all, name="live-output", daemon=True).start()
+                try:
+                    threading.Thread(target=self._send_all, name="live-output", daemon=True).start()
+                except RuntimeError as error:
+                    # As with what is not taken: all of it travels with the result.
+                    logger.info("Live output of %s cannot be sent: %s", session_id, error)
+                    self._has_thread = False
+                    self._parts.clear()
 
     def settle(self, session_id: str) -> None:
         """Send no more of a session, and return when nothing of it is on its way."""

@@ -4,7 +4,8 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -141,7 +142,7 @@ class Loop:
             self.say("the key was replaced: using the new one")
         began = self.clock()
         # Told once: by the poll that takes it, and again where that finds no server.
-        looked = tuple(self._looked.popleft() for _ in range(len(self._looked)))
+        looked = tuple(self._take_looked())
         request = protocol.PollRequest(
             v=protocol.VERSION,
             instance_id=self.sessions.instance_id,
@@ -179,6 +180,12 @@ class Loop:
             if self._empty_answers > 1:
                 self.draining.wait(NOTHING_NEW_SECONDS)
         return answer
+
+    def _take_looked(self) -> Iterator[protocol.Looked]:
+        # Both threads may be at it.
+        with suppress(IndexError):
+            while True:
+                yield self._looked.popleft()
 
     def _obey(self, answer: PollAnswer) -> None:
         self.sessions.host_id = self.sessions.host_id or answer.host_id

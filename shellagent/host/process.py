@@ -159,6 +159,10 @@ class Process:
             except CallError as error:
                 logger.info("Poll: %s", error)
                 self._is_over.wait(TICK_SECONDS)
+            except Exception:
+                # A host of which every slot is taken hears of orders to stop by this thread alone.
+                logger.exception("The loop met an error of its own")
+                self._is_over.wait(TICK_SECONDS)
 
     def _woken(self) -> None:
         os.read(self._wake_read, 64)

@@ -152,7 +152,9 @@ class Sessions:
             self.journal.begin(claimed.entry for claimed in taken)
         except OSError as error:
             logger.error("The journal cannot be written, so nothing is started: %s", error)
-            self._give_up(taken)
+            for claimed in taken:
+                self._drop(claimed)
+                self._not_started(claimed, "the journal cannot be written")
             return
         digests = {assignment.id: assignment.digest for assignment in answer.sessions}
         judge = self._judge((grant, start_key, digests.get(grant.id, "")) for grant in answer.grants)
@@ -306,16 +308,19 @@ class Sessions:
         """Take what supervisors tell, waiting for it at most so long. All results that are there are kept together."""
         finished: list[tuple[Claimed, ExecutionReport]] = []
         ready = self._selector.select(timeout_seconds)
-        with console.gathering():
-            for key, _ in ready:
-                if isinstance(key.data, Claimed):
-                    report = self._heard(key.data)
-                    if report is not None:
-                        finished.append((key.data, report))
-                else:
-                    key.data()
-        if finished:
-            self._finish(finished)
+        try:
+            with console.gathering():
+                for key, _ in ready:
+                    if isinstance(key.data, Claimed):
+                        report = self._heard(key.data)
+                        if report is not None:
+                            finished.append((key.data, report))
+                    else:
+                        key.data()
+        finally:
+            # What was taken is told by nobody again.
+            if finished:
+                self._finish(finished)
 
     def watch(self, descriptor: int, do: Callable[[], None]) -> None:
         """Have `attend` call `do` when a descriptor is readable."""

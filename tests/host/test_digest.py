@@ -1,7 +1,9 @@
 """The digest of a stream, with and without a thread of its own."""
 
 import hashlib
+import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,3 +36,16 @@ def test_a_thread_takes_it_only_where_the_pipe_is_full_all_the_time() -> None:
     count = 3 * (FULL_IN_A_ROW - 1) + FULL_IN_A_ROW
     assert digest.hexdigest() == hashlib.sha256(b"x" * (FULL * count + 3) + b"y" * 100).hexdigest()
     assert not digest.is_beside()
+
+
+def test_where_no_thread_can_be_started_it_is_taken_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that has used up its processes leaves its supervisor no thread either."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    digest, piece = Digest(full_bytes=FULL), b"x" * FULL
+    for _piece in range(2 * FULL_IN_A_ROW):
+        digest.update(piece)
+    assert digest.hexdigest() == hashlib.sha256(piece * 2 * FULL_IN_A_ROW).hexdigest()
