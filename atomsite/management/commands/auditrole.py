@@ -25,8 +25,8 @@ class Command(AtomCommand):
     help = (
         "Make or renew the role that the running product uses on PostgreSQL. It reads and writes as it needs,\n"
         "owns nothing, and on the tables of the audit trail it may only read and insert. Run it as the owner of the\n"
-        "tables, after each `init`; its password comes from the variable ATOM_ROLE_PASSWORD. An owner that may not\n"
-        "make roles (CREATEROLE) uses one that somebody else made with a password, and --no-password."
+        "tables, after each `init`; its password comes from the variable ATOM_ROLE_PASSWORD. Where the owner may\n"
+        "not create roles, somebody else creates it with a password, and --no-password leaves that as it is."
     )
     examples = "  ATOM_ROLE_PASSWORD=… manage.py auditrole atom_app\n  manage.py auditrole atom_app --no-password\n"
 
