@@ -52,6 +52,8 @@ _TEXTS: Final = {
     "host": 60,
     "reason": limits.REASON_MAX_CHARACTERS,
 }
+#: Texts whose outer blanks the serializer keeps.
+_AS_THEY_ARE: Final = ("command", "working_directory")
 _NUMBERS: Final = {
     "timeout_seconds": (1, limits.TIMEOUT_MAX_SECONDS),
     "wait_seconds": (0, limits.WAIT_MAX_SECONDS),
@@ -125,7 +127,7 @@ class _SessionCall(_HotCall):
         if self.session_id is None:
             raise LookupError("the request was not kept")
         ended = just_ended(self.session_id)
-        if ended is not None and self.kept is not None and not ended.session.approval_required:
+        if ended is not None and self.kept is not None and _is_as_kept(ended.session, self.kept.session):
             return self._answer(ended.session, ended_json(ended, self.kept))
         session = queries.session_with(self.session_id)
         if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
@@ -237,6 +239,11 @@ class WaitCall(_SessionCall):
         return Answer(200, _json(shown), (_JSON,))
 
 
+def _is_as_kept(ended: ShellSession, kept: ShellSession) -> bool:
+    """Return whether a session ran by the decision that was taken when it was asked for, and by that alone."""
+    return not ended.approval_required and ended.circumstances == kept.circumstances
+
+
 def _asker(key: str) -> Asker | Exception:
     try:
         return Asker.agent(agent_caller(key))
@@ -257,7 +264,8 @@ def _values(body: bytes) -> Json | None:
 
 def _is_plain(name: str, value: object) -> bool:
     if type(value) is str:
-        return name in _TEXTS and 0 < len(value) <= _TEXTS[name] and value.isprintable()
+        is_trimmed = name in _AS_THEY_ARE or value == value.strip()
+        return name in _TEXTS and 0 < len(value) <= _TEXTS[name] and value.isprintable() and is_trimmed
     if type(value) is int:
         least, most = _NUMBERS.get(name, (1, 0))
         return least <= value <= most

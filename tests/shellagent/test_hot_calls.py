@@ -1,0 +1,69 @@
+"""What the clerk answers is what the views would: with what it kept in memory, and of what it leaves to them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from audit.trail import SYSTEM
+from governance.policy.types import Maturity
+from governance.services import agent_set_maturity
+from shellagent import protocol, queries
+from shellagent.api.hot import hot_call
+from shellagent.clerk import Answer, Call, Clerk
+from shellagent.models import ShellSession
+from shellagent.representation import session_json
+from tests.shellagent.scene import INSTANCE, Scene, report
+
+AGENT = Maturity.AUTONOMOUS
+
+
+def made(path: str, key: str, body: object) -> Call | None:
+    headers = {b"authorization": f"Bearer {key}".encode(), b"content-type": b"application/json"}
+    return hot_call("POST", path, b"", headers, json.dumps(body).encode())
+
+
+class Desk:
+    """A clerk that serves on this thread."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Call, Answer] = {}
+        self.clerk = Clerk(self._deliver)
+
+    def _deliver(self, answers: Sequence[tuple[Call, Answer]]) -> None:
+        self.answers.update(answers)
+
+    def serve(self, call: Call | None, *, enough: int) -> Call:
+        assert call is not None
+        self.clerk.take(call)
+        self.clerk.serve(until=lambda: len(self.answers) >= enough)
+        return call
+
+
+@pytest.mark.parametrize("is_decided_again", [False, True])
+def test_an_end_is_shown_with_the_decision_that_it_ran_by(own_scene: Scene, is_decided_again: bool) -> None:
+    desk, execute = Desk(), "/api/local-agent/execute"
+    waiting = made(execute, own_scene.keys[AGENT], {"command": "ls /tmp", "wait_seconds": 20})
+    assert waiting is not None
+    desk.clerk.take(waiting)
+    desk.serve(made(execute, own_scene.keys[AGENT], {"command": "pwd"}), enough=1)
+    session = ShellSession.objects.earliest("id")
+    if is_decided_again:
+        agent = own_scene.agents[AGENT]
+        agent_set_maturity(agent=agent, maturity=Maturity.SUPERVISED, reason="test", actor=SYSTEM)
+    own_scene.poll(free_slots=1)
+    own_scene.start(session.pk)
+    session.refresh_from_db()
+    record = protocol.RecordRequest(protocol.VERSION, INSTANCE, (report(session),))
+    desk.serve(made("/api/shell/log", own_scene.host_key, protocol.encode(record)), enough=3)
+    shown: dict[str, Any] = json.loads(desk.answers[waiting].body)
+    assert shown["status"] == "succeeded"
+    assert shown == json.loads(json.dumps(session_json(queries.session_with(session.pk))))
+
+
+@pytest.mark.parametrize("field", ["reason", "host"])
+def test_a_text_that_the_view_would_trim_is_left_to_it(field: str) -> None:
+    body = {"command": "ls /tmp", field: "here"}
+    assert made("/api/local-agent/execute", "ata_x", body) is not None
+    assert made("/api/local-agent/execute", "ata_x", {**body, field: "here "}) is None
