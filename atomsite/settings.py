@@ -61,9 +61,9 @@ def _log_level() -> str:
 SECRET_KEY = os.environ.get("SECRET_KEY") or HOME.secret_key()
 DEBUG = _flag("DEBUG", default=False)
 PORT = _number("PORT", 8000)
-ATOM_URL = os.environ.get("ATOM_URL", f"http://localhost:{PORT}").rstrip("/")
+ATOM_URL = (os.environ.get("ATOM_URL") or f"http://localhost:{PORT}").rstrip("/")
 #: Links are built from this, never from a request's Host header.
-ATOM_PUBLIC_URL = os.environ.get("ATOM_PUBLIC_URL", ATOM_URL).rstrip("/")
+ATOM_PUBLIC_URL = (os.environ.get("ATOM_PUBLIC_URL") or ATOM_URL).rstrip("/")
 ATOM_OWNER_MAY_APPROVE = _flag("ATOM_OWNER_MAY_APPROVE", default=True)
 #: Requests of one agent a minute, over all its keys, and the sessions it may have waiting for a person.
 ATOM_EXECUTE_PER_MINUTE = _number("ATOM_EXECUTE_PER_MINUTE", 600)
