@@ -176,6 +176,19 @@ def test_every_setting_read_is_described_and_the_other_way_round() -> None:
     assert described == read
 
 
+def test_every_system_check_is_described() -> None:
+    described = {
+        row[0] for row in rows(REFERENCE / "commands.md", columns=2) if re.fullmatch(r"[a-z]+\.[EW]\d+", row[0])
+    }
+    assert described == set(re.findall(r"id=\"([a-z]+\.[EW]\d+)\"", "\n".join(sources(*PRODUCT))))
+
+
+def test_every_metric_is_described_and_the_other_way_round() -> None:
+    described = set(re.findall(r"`(atom_[a-z_]+)`", (REFERENCE / "metrics.md").read_text()))
+    exported = re.findall(r"\"(atom_[a-z_]+)\"", (ROOT / "atomsite" / "metrics.py").read_text())
+    assert {name.removesuffix("_total") for name in described} == {name.removesuffix("_total") for name in exported}
+
+
 def test_every_problem_is_described_as_it_is() -> None:
     described = {row[0]: (row[1], row[2]) for row in rows(REFERENCE / "problems.md", columns=4)}
     del described["type"]

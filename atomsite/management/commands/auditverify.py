@@ -26,8 +26,8 @@ CODES: Final = {Verdict.SOUND: 0, Verdict.TAMPERED: 1, Verdict.INCOMPLETE: 2}
 class Command(AtomCommand):
     help = (
         "Verify the audit trail: every leaf, event, checkpoint and payload, and what waits to be sealed.\n"
-        "Exit codes: 0 sound, 1 tampered with, 2 it cannot be said (unsealed for too long, no key or anchor),\n"
-        "64 wrong usage, 69 no database, 70 internal error. Every bad range is named, not only the first."
+        "Exit codes: 0 sound, 1 tampered with, 2 it cannot be said (unsealed too long, an unknown key, no anchor),\n"
+        "64 wrong usage, 69 no database or keys, 70 internal error. Every bad range is named, not only the first."
     )
     examples = (
         "  manage.py auditverify\n"
