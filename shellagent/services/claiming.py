@@ -40,13 +40,14 @@ class Claim:
     grants: tuple[StartGrant, ...] = ()
 
 
-def sessions_claim(*, host: Host, request: PollRequest, is_first_look: bool = True) -> Claim:
+def sessions_claim(*, host: Host, request: PollRequest, asks_again: bool = True) -> Claim:
     """Claim up to the host's free slots; the same claim key gets the same sessions again.
 
     With a start key in the request, what is claimed is started too: its decision was looked at a moment before.
-    A later look of a call whose first one found nothing under its key does not ask for that again.
+    With `asks_again`, at the first and the last look of a call, it is looked for what its key got before, where the
+    answer was lost: so it may have in between, from a call that another process still held.
     """
-    before = _claimed_before(host, request) if is_first_look else Claim()
+    before = _claimed_before(host, request) if asks_again else Claim()
     return before if before.assignments else _claim(host, request)
 
 

@@ -1,5 +1,6 @@
 """A host's poll: heartbeat, lease renewal, cancels and claim in one call, held open until there is work."""
 
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -25,6 +26,10 @@ from shellagent.services.stopping import grace_of, running_stop
 from shellagent.states import Status
 
 _has_served = False
+#: Of each host which poll came last of those that may claim. A host makes one at a time: where it sent another, it
+#: reads no answer to the one before, even if this server has not heard yet that the connection broke.
+_newest: dict[int, int] = {}
+_numbers = itertools.count()
 
 
 def host_poll(*, host: Host, request: PollRequest) -> PollAnswer:
@@ -53,17 +58,20 @@ class HostPoll:
         #: When it is answered in any case, by `time.monotonic`.
         self.until = time.monotonic() + self.hold_seconds
         self._known_state = host.desired_state
+        self._number = next(_numbers)
 
     def arrive(self) -> PollAnswer | None:
         """Take the heartbeat in, and look for the first time. Raises InstanceError."""
         _arrived(self.host, self.request)
-        return self._answer(is_first_look=True)
+        if self.request.free_slots > 0:
+            _newest[self.host.pk] = self._number
+        return self._answer(asks_again=True)
 
     def look(self) -> PollAnswer | None:
         """Return the answer, or None while there is nothing to say and time left."""
         host = self.host
         host.desired_state, host.has_looks, host.wants_new_key = queries.wishes_of(host.pk)
-        return self._answer(is_first_look=False)
+        return self._answer(asks_again=wake.remaining_seconds(self.until) <= 0)
 
     def empty(self) -> PollAnswer:
         """Return an answer that brings nothing."""
@@ -83,14 +91,18 @@ class HostPoll:
         standing.failed(error)
         return self.empty() if standing.stops(self.host.pk) else None
 
-    def _answer(self, *, is_first_look: bool) -> PollAnswer | None:
+    def _answer(self, *, asks_again: bool) -> PollAnswer | None:
         host, request = self.host, self.request
         cancel = _attend(host, request)
         is_stopped = standing.stops(host.pk)
         may_claim = (
-            not is_stopped and request.free_slots > 0 and host.desired_state == Desired.RUNNING and bool(public_keys())
+            not is_stopped
+            and request.free_slots > 0
+            and host.desired_state == Desired.RUNNING
+            and _newest[host.pk] == self._number
+            and bool(public_keys())
         )
-        claim = sessions_claim(host=host, request=request, is_first_look=is_first_look) if may_claim else Claim()
+        claim = sessions_claim(host=host, request=request, asks_again=asks_again) if may_claim else Claim()
         look = looks_take(host) if host.has_looks else ()
         renew_key = host.wants_new_key and _told_to_renew(host)
         has_news = bool(

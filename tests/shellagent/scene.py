@@ -43,6 +43,7 @@ from shellagent.services import (
     sessions_record,
     sessions_start,
 )
+from shellagent.services.polling import HostPoll
 from tests.conftest import person
 
 FACTS = HostFacts(home="/home/atom", user="atom", scratch="/scratch", hostname="here", platform="linux")
@@ -123,6 +124,13 @@ class Scene:
         """Poll as the host, without waiting."""
         request = poll_request(running=running, claim_key=claim_key, free_slots=free_slots, **changes)
         return host_poll(host=Host.objects.get(pk=self.host.pk), request=request)
+
+    def held(self) -> HostPoll:
+        """Poll as the host, always with the same claim key, where there is nothing to say yet."""
+        request = poll_request(claim_key="held", free_slots=2, hold_seconds=20)
+        poll = HostPoll(Host.objects.get(pk=self.host.pk), request)
+        assert poll.arrive() is None
+        return poll
 
     def start(self, session_id: UUID | str, start_key: str = "start-1", digest: str = "") -> StartGrant:
         """Ask for the grant to start, with the digest that stands unless another is given."""
