@@ -129,9 +129,7 @@ class _SessionCall(_HotCall):
         ended = just_ended(self.session_id)
         if ended is not None and self.kept is not None and _is_as_kept(ended.session, self.kept.session):
             return self._answer(ended.session, ended_json(ended, self.kept))
-        session = queries.session_with(self.session_id)
-        if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
-            session = queries.session_with(session.pk)
+        session = _up_to_now(queries.session_with(self.session_id))
         if session.status not in TERMINAL and wake.remaining_seconds(self.until) > 0:
             return None
         return self._answer(session, session_json(session))
@@ -233,10 +231,18 @@ class WaitCall(_SessionCall):
         session = queries.session_of_agent(self.wanted, asker.agent_id)
         if session is None:
             raise NotFoundError(NO_SESSION)
+        session = _up_to_now(session)
         return None if self._hold(session, listen, asker) else self._answer(session, session_json(session))
 
     def _answer(self, session: ShellSession, shown: Json) -> Answer:
         return Answer(200, _json(shown), (_JSON,))
+
+
+def _up_to_now(session: ShellSession) -> ShellSession:
+    """Return a session as it is now: expired, where its time is over and nobody has said so yet."""
+    if session.expires_at and session.expires_at <= timezone.now() and session_expire(session.pk):
+        return queries.session_with(session.pk)
+    return session
 
 
 def _is_as_kept(ended: ShellSession, kept: ShellSession) -> bool:

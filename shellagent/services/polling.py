@@ -162,7 +162,9 @@ def _arrived(host: Host, request: PollRequest) -> None:
 def _seen(host: Host, changed: Iterable[str] = ()) -> None:
     """Keep what the host reported, and when. Writes where something changed or the last write is seconds old."""
     now = timezone.now()
-    is_recent = host.last_seen_at and now - host.last_seen_at < timedelta(seconds=limits.SEEN_EVERY_SECONDS)
+    # What was written before the clock was set back is none of now.
+    age = now - host.last_seen_at if host.last_seen_at else None
+    is_recent = age is not None and timedelta(0) <= age < timedelta(seconds=limits.SEEN_EVERY_SECONDS)
     if changed or not is_recent:
         host.last_seen_at = now
         with transaction.atomic(savepoint=False):

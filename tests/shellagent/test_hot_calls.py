@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from audit.trail import SYSTEM
 from governance.policy.types import Maturity
@@ -14,7 +15,7 @@ from shellagent.api.hot import hot_call
 from shellagent.clerk import Answer, Call, Clerk
 from shellagent.models import ShellSession
 from shellagent.representation import session_json
-from tests.shellagent.scene import INSTANCE, Scene, report
+from tests.shellagent.scene import ASKED, INSTANCE, Scene, report
 
 AGENT = Maturity.AUTONOMOUS
 
@@ -67,3 +68,11 @@ def test_a_text_that_the_view_would_trim_is_left_to_it(field: str) -> None:
     body = {"command": "ls /tmp", field: "here"}
     assert made("/api/local-agent/execute", "ata_x", body) is not None
     assert made("/api/local-agent/execute", "ata_x", {**body, field: "here "}) is None
+
+
+def test_what_has_expired_is_shown_as_expired_where_there_is_no_place_to_wait(scene: Scene, settings: Any) -> None:
+    session = scene.session(ASKED)
+    ShellSession.objects.filter(pk=session.pk).update(expires_at=timezone.now())
+    settings.ATOM_WAITS_TOTAL = 0
+    answer = scene.as_agent(ASKED[0]).get(f"/api/local-agent/sessions/{session.pk}?wait_seconds=5")
+    assert (answer.status, answer.json["status"]) == (200, "expired")

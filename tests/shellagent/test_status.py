@@ -73,3 +73,11 @@ def test_an_error_keeps_its_time(scene: Scene) -> None:
     before = host_seen(scene)["last_error_at"]
     scene.poll(free_slots=0, last_error="No disk.")
     assert host_seen(scene)["last_error_at"] == before
+
+
+def test_a_clock_that_was_set_back_leaves_no_host_online_for_good(scene: Scene) -> None:
+    Host.objects.update(last_seen_at=timezone.now() + timedelta(hours=1))
+    scene.poll()
+    scene.host.refresh_from_db()
+    assert scene.host.last_seen_at is not None
+    assert scene.host.last_seen_at <= timezone.now()
