@@ -59,6 +59,8 @@ class Call(ABC):
     until: float = 0.0
     #: Whether it may be held, so that its caller going away is worth noticing.
     may_be_held: bool = False
+    #: Set once what it began is committed, and it is held.
+    is_held: bool = False
     #: Set once nobody waits for the answer any more.
     is_gone: bool = False
 
@@ -301,6 +303,7 @@ class Clerk:
             self._attempt_all([task for task in held if answers.get(task) is None], answers)
 
     def _hold(self, task: _Task) -> None:
+        task.call.is_held = True
         task.look_at = min(task.call.until, self._clock() + wake.RECHECK_SECONDS)
         heapq.heappush(self._times, (task.look_at, next(self._order), task))
 

@@ -57,11 +57,13 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
     return b"".join(whole)
 
 
-def kept_json(kept: Kept) -> Json:
-    """Return a session that was just made as plain values, without asking the database again."""
-    return with_receipt(
-        _session_json(kept.session, kept.stored, [], [], "text", terms=_terms_for([kept.session])), kept.receipt
-    )
+def kept_json(kept: Kept, *, with_terms: bool = True) -> Json:
+    """Return a session that was just made as plain values, without asking the database again.
+
+    Without the terms of its approval not even where it waits for people.
+    """
+    terms = _terms_for([kept.session]) if with_terms else None
+    return with_receipt(_session_json(kept.session, kept.stored, [], [], "text", terms=terms), kept.receipt)
 
 
 def ended_json(ended: Ended, kept: Kept) -> Json:

@@ -195,6 +195,12 @@ class ExecuteCall(_SessionCall):
     def begin(self, listen: Listen) -> Answer | None:
         raise NotImplementedError
 
+    def failed(self, error: Exception) -> Answer:
+        if self.is_held and self.kept is not None:
+            # Told that nothing was done, who asked would ask again, and it would run twice.
+            return self._answer(self.kept.session, kept_json(self.kept, with_terms=False))
+        return super().failed(error)
+
     def begin_once(self, listen: Listen, asker: Asker) -> Answer | Exception | None:
         """Begin a call that shows an Idempotency-Key."""
         try:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from audit.trail import SYSTEM
 from governance.policy.types import Maturity
 from governance.services import agent_set_maturity
-from shellagent import protocol, queries
+from shellagent import protocol, queries, wake
 from shellagent.api.hot import hot_call
 from shellagent.clerk import Answer, Call, Clerk
 from shellagent.models import ShellSession
@@ -76,3 +77,38 @@ def test_what_has_expired_is_shown_as_expired_where_there_is_no_place_to_wait(sc
     settings.ATOM_WAITS_TOTAL = 0
     answer = scene.as_agent(ASKED[0]).get(f"/api/local-agent/sessions/{session.pk}?wait_seconds=5")
     assert (answer.status, answer.json["status"]) == (200, "expired")
+
+
+@pytest.mark.parametrize(("maturity", "status"), [(AGENT, "queued"), (Maturity.STUDENT, "pending")])
+def test_a_request_that_was_kept_is_shown_where_the_database_has_gone_since(
+    own_scene: Scene, monkeypatch: pytest.MonkeyPatch, maturity: Maturity, status: str
+) -> None:
+    """An error would say that nothing was done: whoever reads that asks again, and it runs twice."""
+    desk, execute = Desk(), "/api/local-agent/execute"
+    waiting = made(execute, own_scene.keys[maturity], {"command": "ls /tmp", "wait_seconds": 20})
+    assert waiting is not None
+    desk.clerk.take(waiting)
+    desk.serve(made(execute, own_scene.keys[AGENT], {"command": "pwd"}), enough=1)
+    session = ShellSession.objects.earliest("id")
+
+    def gone(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "set_autocommit", gone)
+        wake.ring([wake.session_channel(session.pk)])
+        desk.clerk.serve(until=lambda: len(desk.answers) >= 2)
+    answer = desk.answers[waiting]
+    shown = json.loads(answer.body)
+    assert (answer.status, shown["id"], shown["status"]) == (202, str(session.pk), status)
+
+
+def test_a_request_that_was_not_kept_is_an_error(own_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "commit", gone)
+    desk = Desk()
+    body = {"command": "ls /tmp", "wait_seconds": 20}
+    call = desk.serve(made("/api/local-agent/execute", own_scene.keys[AGENT], body), enough=1)
+    assert desk.answers[call].status == 503
