@@ -95,6 +95,7 @@ def read(path: Path) -> SigningKeys:
 
 
 _watched = Watched(read)
+look_again = _watched.look_again
 
 
 def create(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from shellagent.errors import SigningKeyError
 from shellagent.models import ShellSession
 from shellagent.protocol import GrantStatus, ServerKey, StartGrant
 from shellagent.signing import Start
-from shellagent.signing_keys import signing_keys
+from shellagent.signing_keys import look_again, signing_keys
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,14 @@ def warrant_of(session: ShellSession, digest: str) -> str:
 
 def is_warranted(session: ShellSession) -> bool:
     """Return whether this server let the session run as it stands. Raises SigningKeyError."""
+    if _is_warranted(session):
+        return True
+    # A process that knows of a new key already may have given the warrant.
+    look_again()
+    return _is_warranted(session)
+
+
+def _is_warranted(session: ShellSession) -> bool:
     return signing_keys().is_warranted(
         session.warrant, session.pk, agent_id=session.agent_id, host_id=session.host_id, digest=session.digest
     )

@@ -66,6 +66,18 @@ def test_a_pending_session_that_the_database_says_is_queued_is_denied(scene: Sce
     assert '"why":"no warrant"' in event.body
 
 
+def test_a_warrant_by_a_key_that_another_process_knows_first_counts(
+    scene: Scene, keys_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_files, "RECHECK_SECONDS", 60.0)
+    session = scene.session()
+    signing_keys.rotate(keys_folder)
+    elsewhere = signing_keys.read(keys_folder / signing_keys.FILE)
+    warrant = elsewhere.warrant(session.pk, agent_id=session.agent_id, host_id=session.host_id, digest=session.digest)
+    ShellSession.objects.filter(pk=session.pk).update(warrant=warrant)
+    assert [item.id for item in scene.poll().sessions] == [str(session.pk)]
+
+
 def test_another_sessions_warrant_is_worth_nothing(scene: Scene) -> None:
     forged, good = scene.session(ASKED), scene.session(ALLOWED)
     ShellSession.objects.filter(pk=forged.pk).update(status=Status.QUEUED, warrant=good.warrant, digest=good.digest)
