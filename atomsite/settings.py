@@ -123,6 +123,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "axes",
     "csp",
+    "atomsite.worker",  # Before django_q: its command is the one that counts.
     "django_q",
     "django_otp",
     "django_otp.plugins.otp_totp",

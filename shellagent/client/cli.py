@@ -42,6 +42,10 @@ CHECK_EXAMPLES: Final = """\
   atom policy check --directory /srv/app 'cat a | sort'
 
 exit codes: 0 it would run; 75 a person would be asked; 77 it would be denied; 64 it cannot be read"""
+STATUS_EXAMPLES: Final = "  atom status\n  atom status --json"
+CANCEL_EXAMPLES: Final = "  atom cancel 019a0000-0000-7000-8000-000000000000 --reason 'not needed any more'"
+LIST_EXAMPLES: Final = "  atom list\n  atom list --status pending --limit 5 --json"
+SHOW_EXAMPLES: Final = "  atom show 019a0000-0000-7000-8000-000000000000"
 Work = Callable[[Atom, argparse.Namespace], int]
 
 
@@ -74,14 +78,15 @@ def parser() -> Parser:
     wait = _action(actions, "wait", _wait, "Follow a session that was asked for before, as `run` does.", WAIT_EXAMPLES)
     _add_id(wait)
     _add_wait(wait)
-    _action(actions, "status", _status, "Say whether commands can run, and what waits.")
-    cancel = _action(actions, "cancel", _cancel, "Cancel a session: at once, or by having its host stop it.")
+    _action(actions, "status", _status, "Say whether commands can run, and what waits.", STATUS_EXAMPLES)
+    text = "Cancel a session: at once, or by having its host stop it."
+    cancel = _action(actions, "cancel", _cancel, text, CANCEL_EXAMPLES)
     _add_id(cancel)
     cancel.add_argument("--reason", default="", metavar="TEXT", help="why, for the audit trail")
-    listed = _action(actions, "list", _list, "List this agent's newest sessions.")
+    listed = _action(actions, "list", _list, "List this agent's newest sessions.", LIST_EXAMPLES)
     listed.add_argument("--status", metavar="STATUS", help="only those in this state, such as pending")
     listed.add_argument("--limit", type=_limit, default=20, metavar="N", help="how many, 1 to 200; 20")
-    _add_id(_action(actions, "show", _show, "Show one session, with its output."))
+    _add_id(_action(actions, "show", _show, "Show one session, with its output.", SHOW_EXAMPLES))
     policy = actions.add_parser("policy", help="Ask governance.", description="Ask governance.")
     questions = policy.add_subparsers(prog=f"{PROGRAM} policy", dest="question", required=True, metavar="QUESTION")
     _add_command(_action(questions, "check", _check, "Say what governance would say of a command.", CHECK_EXAMPLES))
@@ -89,7 +94,7 @@ def parser() -> Parser:
     return made
 
 
-def _action(actions: Any, name: str, work: Work, text: str, examples: str = "") -> Parser:
+def _action(actions: Any, name: str, work: Work, text: str, examples: str) -> Parser:
     added: Parser = actions.add_parser(name, help=text, description=text, examples=examples)
     added.set_defaults(work=work)
     added.add_argument("--json", action="store_true", help="print one JSON object")

@@ -43,6 +43,22 @@ EXAMPLES: Final = """\
   manage.py localagent status --json
   manage.py localagent execute "ls -l" --directory /tmp --agent autonomous
   manage.py localagent stop"""
+ENROL_EXAMPLES: Final = f"""\
+  {CODE_VARIABLE}=ate_... manage.py localagent enroll --backend-url https://atom.example.com
+  manage.py localagent enroll --backend-url https://atom.example.com --code-file code.txt
+
+The code comes from {CODE_VARIABLE}, from --code-file, or from the standard input; never from here."""
+START_EXAMPLES: Final = """\
+  manage.py localagent start --concurrency 4
+  ATOM_HOST_KEY=ath_... manage.py localagent start --backend-url https://atom.example.com"""
+ROTATE_EXAMPLES: Final = "  manage.py localagent rotate-key"
+STATUS_EXAMPLES: Final = """\
+  manage.py localagent status
+  manage.py localagent status --json --state-dir /var/lib/atom"""
+STOP_EXAMPLES: Final = """\
+  manage.py localagent stop
+  manage.py localagent stop --timeout 300"""
+RESTART_EXAMPLES: Final = "  manage.py localagent restart --timeout 300 --concurrency 4"
 EXECUTE_EXAMPLES: Final = """\
   manage.py localagent execute "ls -l" --directory /tmp --agent autonomous
   ATOM_KEY=ata_... manage.py localagent execute "git status" --directory ~/project --json
@@ -64,7 +80,7 @@ def parser() -> Parser:
     made = Parser(prog=f"manage.py {PROGRAM}", description="The local agent of this machine.", examples=EXAMPLES)
     actions = made.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, work: Callable[[argparse.Namespace], int], text: str, examples: str = "") -> Parser:
+    def action(name: str, work: Callable[[argparse.Namespace], int], text: str, examples: str) -> Parser:
         added: Parser = actions.add_parser(name, help=text, description=text, examples=examples)
         added.set_defaults(work=work)
         added.add_argument("--json", action="store_true", help="print one JSON object")
@@ -72,19 +88,20 @@ def parser() -> Parser:
         add_server(added)
         return added
 
-    enrol = action("enroll", _enrol, "Trade a one-use code for this host's key and keep it in the state folder.")
-    enrol.epilog = (
-        f"The code comes from {CODE_VARIABLE}, from --code-file, or from the standard input; never from here."
-    )
+    text = "Trade a one-use code for this host's key and keep it in the state folder."
+    enrol = action("enroll", _enrol, text, ENROL_EXAMPLES)
     enrol.add_argument("--code-file", type=Path, metavar="FILE", help="an owner-only file with the code")
     enrol.add_argument("--scratch", metavar="DIR", help="where sessions without a directory run")
-    start = action("start", _start, "Start the local agent in the background.")
+    start = action("start", _start, "Start the local agent in the background.", START_EXAMPLES)
     _add_start(start)
-    action("rotate-key", _rotate_key, "Replace this host's key. What runs goes on, and takes up the new one by itself.")
-    action("status", _status, "Say whether it runs, what it last said, and what the server says of it.")
-    stop = action("stop", _stop, "Stop it: what runs is waited for.")
+    text = "Replace this host's key. What runs goes on, and takes up the new one by itself."
+    action("rotate-key", _rotate_key, text, ROTATE_EXAMPLES)
+    text = "Say whether it runs, what it last said, and what the server says of it."
+    action("status", _status, text, STATUS_EXAMPLES)
+    stop = action("stop", _stop, "Stop it: what runs is waited for.", STOP_EXAMPLES)
     _add_timeout(stop)
-    restart = action("restart", _restart, "Stop it, waiting for what runs, and start it as it was.")
+    text = "Stop it, waiting for what runs, and start it as it was."
+    restart = action("restart", _restart, text, RESTART_EXAMPLES)
     _add_start(restart)
     _add_timeout(restart)
     look = action("doctor", doctor.doctor, "Check what could keep this machine from being a host.", doctor.EXAMPLES)

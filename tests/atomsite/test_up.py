@@ -11,18 +11,19 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from atomsite.commands import UnavailableError, check_set_up
 from atomsite.console import Console
 from atomsite.home import Home
 from atomsite.up import CannotStartError, Plan, check_port, check_redis, is_healthy, only_one, run
+from atomsite.worker.management.commands import qcluster
 from tests.database import OwnDatabase
 
 pytestmark = pytest.mark.e2e
@@ -256,3 +257,20 @@ def test_the_console_speaks_json() -> None:
         {"process": "web", "line": "a\\x1b[0m"},
         {"url": "http://localhost:1"},
     ]
+
+
+def test_a_worker_without_tables_says_so_and_ends(tmp_path: Path) -> None:
+    done = manage("qcluster", ATOM_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (69, f"qcluster: {tmp_path} is not set up. Run: manage.py init\n")
+    assert manage("qcluster", "--nonsense", ATOM_HOME=str(tmp_path)).returncode == 64
+
+
+def test_a_worker_tries_on_where_the_database_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise UnavailableError("gone") from OperationalError("gone")
+
+    started: list[Any] = []
+    monkeypatch.setattr(qcluster, "check_set_up", gone)
+    monkeypatch.setattr("django_q.management.commands.qcluster.Cluster", lambda: Mock(start=lambda: started.append(1)))
+    qcluster.Command().handle()
+    assert started == [1]

@@ -30,6 +30,7 @@ _FOLDERS: Final = {
     "atomsite/management/commands": "The commands of `manage.py`, each thin.",
     "atomsite/sqlite": "",
     "atomsite/templatetags": "",
+    "atomsite/worker/management/commands": "",
     "shellagent": "Hosts and sessions. Files that begin with `admin_` are its pages in the admin.",
     "shellagent/services": "Every operation on sessions and hosts, which all doors call.",
     "shellagent/api": "The calls over HTTP, each thin.",

@@ -142,6 +142,10 @@ def test_the_options_described_are_those_there_are() -> None:
         command = load_command_class("atomsite", name)
         assert isinstance(command, BaseCommand)
         helps[name] = command.create_parser("manage.py", name).format_help()
+    assert get_commands()["qcluster"] == "atomsite.worker", "django-q2's own has other exit codes and no examples"
+    worker = load_command_class("atomsite.worker", "qcluster")
+    assert isinstance(worker, BaseCommand)
+    helps["qcluster"] = worker.create_parser("manage.py", "qcluster").format_help()
     for name in ("policy", "approvals"):
         command = load_command_class("atomsite", name)
         assert isinstance(command, BaseCommand)
@@ -151,6 +155,7 @@ def test_the_options_described_are_those_there_are() -> None:
     described = {squeezed(block) for block in blocks(REFERENCE / "commands.md", "text")}
     for name, text in helps.items():
         assert squeezed(text) in described, f"the help of {name} is another one"
+        assert "\nexamples:\n" in text or name == "atom policy", f"the help of {name} has no examples"
     assert len(described) == len(helps)
 
 
