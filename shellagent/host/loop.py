@@ -178,7 +178,8 @@ class Loop:
         else:
             self._empty_answers += 1
             if self._empty_answers > 1:
-                self.draining.wait(NOTHING_NEW_SECONDS)
+                # Not cut short by the end of the process, which waits for what is being stopped.
+                time.sleep(NOTHING_NEW_SECONDS)
         return answer
 
     def _take_looked(self) -> Iterator[protocol.Looked]:

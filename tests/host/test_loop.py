@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from shellagent.host import loop as loop_module
 from shellagent.host.errors import AnotherInstanceError, UnauthorisedError, UnavailableError
 from shellagent.host.journal import Journal, Outstanding, outstanding
 from shellagent.host.loop import Loop
@@ -192,6 +194,26 @@ def test_cancel_reaches_a_full_host(make_loop: MakeLoop, server: StubServer) -> 
     watcher.join()
     assert (record["outcome"], record["reason"]) == ("aborted", "kill_switch")
     assert record["left_behind"] == []
+
+
+def test_a_host_that_stops_does_not_ask_without_a_pause(
+    make_loop: MakeLoop, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While what it was ordered to end takes its time, each poll is answered at once, with that order again."""
+    loop = connected(make_loop)
+    pauses: list[float] = []
+    monkeypatch.setattr(loop_module, "time", SimpleNamespace(sleep=pauses.append, time_ns=time.time_ns))
+    wanted = assignment("sleep", "60")
+    server.submit(wanted)
+    loop.step()
+    server.wait_for(loop.sessions.running_ids)
+    monkeypatch.setattr(loop.sessions, "abort", lambda *_: None)
+    server.cancel(wanted.id)
+    loop.draining.set()
+    for _ in range(4):
+        loop.step()
+    assert len(pauses) == 3
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
