@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from audit.key_files import KeyFileError
 from audit.sealing import SealError
@@ -148,6 +149,7 @@ def _unavailable(error: Exception) -> ProblemError:
     return UnavailableError()
 
 
+_NO_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 _FROM_FRAMEWORK: dict[int, type[ProblemError]] = {
     401: UnauthenticatedError,
     403: ForbiddenError,
@@ -164,7 +166,9 @@ def _from_framework(error: exceptions.APIException) -> tuple[ProblemError, dict[
     if auth_header := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = auth_header
     if isinstance(error, exceptions.ValidationError):
-        errors = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
+        found = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
+        # What is wrong with no one member is wrong with the body.
+        errors = {"body" if name == _NO_FIELD else name: said for name, said in found.items()}
         first = next(iter(errors))
         return InvalidError(f"`{first}`: {_first_text(errors[first])}", errors=errors), headers
     if isinstance(error, exceptions.Throttled):

@@ -82,7 +82,7 @@ class _Builder:
             hint = "Write the program's name as it is, without globs, `~` or variables."
             raise at(column, "program that is not named", hint)
         if not word.literal:
-            raise at(column, "empty", "Name the program first.")
+            raise refusals.unnamed(column)
         self.argv.append(word)
         self.first = token
 

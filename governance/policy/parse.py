@@ -59,7 +59,7 @@ def parse_argv(argv: Sequence[str]) -> Plan:
                 )
     check_size(sum(len(word.encode()) + 1 for word in argv) - 1)
     if not argv[0]:
-        raise at(None, "empty", "Name the program first.")
+        raise refusals.unnamed(None)
     if known := refusals.builtin(tuple(argv[:2])):
         raise at(None, *known)
     for number, word in enumerate(argv):

@@ -140,6 +140,14 @@ def empty() -> CommandSyntaxError:
     return CommandSyntaxError("the command is empty", construct="empty", hint="Send a program and its arguments.")
 
 
+def unnamed(column: int | None) -> CommandSyntaxError:
+    """Return the error for a program's name that is an empty word."""
+    place = f" at column {column}" if column is not None else ""
+    return CommandSyntaxError(
+        f"the program's name{place} is empty", construct="empty", hint="Name the program first.", column=column
+    )
+
+
 def secret(what: str, shape: str, column: int | None) -> CommandSyntaxError:
     """Return the error for a word with the shape of a secret, whose value stays out of the message."""
     place = f" at column {column}" if column is not None else ""

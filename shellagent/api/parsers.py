@@ -30,13 +30,16 @@ class BoundedJSONParser(JSONParser):
 
 
 class BoundedFormParser(FormParser):
-    """A form up to the limit. Raises TooLargeError."""
+    """A form up to the limit. Raises TooLargeError, or ParseError for JSON, which curl sends as a form unless told."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         _check_size(parser_context)
-        return super().parse(stream, media_type, parser_context)
+        form = super().parse(stream, media_type, parser_context)
+        if next(iter(form), "").lstrip().startswith(("{", "[")):
+            raise ParseError("The body is JSON and was sent as a form. Send it with `Content-Type: application/json`.")
+        return form
 
 
 class BoundedMultiPartParser(MultiPartParser):

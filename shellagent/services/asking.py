@@ -300,6 +300,8 @@ def _choose(wanted: str, links: list[AgentHost]) -> AgentHost:
         links = [link for link in links if link.is_default] or links
     usable = [link for link in links if link.host.is_enabled and link.host.is_enrolled]
     if not usable:
+        if len(links) == 1 and not links[0].host.is_enabled:
+            raise NoHostError(f"The host {links[0].host.name} is disabled. An operator has to enable it.")
         raise NoHostError
     if len(usable) > 1:
         raise HostRequiredError(hosts=[link.host.name for link in links])

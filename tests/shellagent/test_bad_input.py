@@ -49,12 +49,14 @@ FILE = b'--x\r\nContent-Disposition: form-data; name="command"; filename="ls"\r\
 
 BAD = [
     Bad("nothing", {}, says="either `command`"),
-    Bad("no object", [], says="dictionary"),
+    Bad("no object", [], says="`body`: Invalid data. Expected a dictionary"),
+    Bad("JSON sent as a form", b'{"command": "ls"}', says="`Content-Type: application/json`", extra=FORM),
+    Bad("a list sent as a form", b"[1]", says="`Content-Type: application/json`", extra=FORM),
     Bad("null", None, says="either `command`"),
     Bad("empty command", {"command": ""}, says="blank"),
     Bad("blank command", {"command": "   "}, problem="syntax"),
     Bad("empty argv", {"argv": []}),
-    Bad("argv of an empty program", {"argv": [""]}, problem="syntax"),
+    Bad("argv of an empty program", {"argv": [""]}, problem="syntax", says="the program's name is empty"),
     Bad("both", {"command": "ls", "argv": ["ls"]}, says="either `command`"),
     Bad("a number as command", {"command": {"ls": 1}}),
     Bad("a NUL", {"command": "ls \0"}),
@@ -206,6 +208,7 @@ class TestHosts:
             answer = scene.as_agent(Maturity.AUTONOMOUS).execute(**body)
             assert (answer.status, answer.problem, answer.json["next_action"]) == (503, "no-host", "wait")
             assert answer.headers["Retry-After"] == "5"
+            assert answer.json["detail"] == "The host here is disabled. An operator has to enable it."
         assert rows() == before
 
     def test_never_enrolled(self, scene: Scene) -> None:
