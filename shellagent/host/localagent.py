@@ -209,9 +209,15 @@ def _start(options: argparse.Namespace) -> int:
     if known is None:
         refuse_root(is_allowed=options.allow_root)
         known = background.start(state, _start_arguments(options, server_url(options, state.enrolment())))
-    result = {"pid": known.pid, "url": known.url, "is_new": is_new, "log": str(state.log_file)}
+    # One that runs in the foreground, as under `up`, writes to its own standard error.
+    log = str(state.log_file) if state.log_file.exists() else None
     verb = "runs" if is_new else "already runs"
-    _say(options, result, f"The local agent {verb} with pid {known.pid}; its log is {state.log_file}.")
+    where = f"its log is {log}" if log else "its log is where it was started"
+    _say(
+        options,
+        {"pid": known.pid, "url": known.url, "is_new": is_new, "log": log},
+        f"The local agent {verb} with pid {known.pid}; {where}.",
+    )
     return Exit.OK
 
 

@@ -114,6 +114,11 @@ def test_it_warns_works_and_ends_clean(agent: subprocess.Popen[str], server: Stu
     assert KEY not in printed
 
 
+def test_start_names_no_log_of_one_that_runs_in_the_foreground(agent: subprocess.Popen[str], command: Command) -> None:
+    said = command("localagent", "start", "--allow-root").stdout
+    assert said == f"The local agent already runs with pid {agent.pid}; its log is where it was started.\n"
+
+
 def test_what_cannot_be_run_has_its_own_reason_and_next_step(
     agent: subprocess.Popen[str], server: StubServer, tmp_path: Path
 ) -> None:
