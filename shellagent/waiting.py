@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 
 from shellagent import queries, wake
 from shellagent.models import ShellSession
@@ -26,16 +27,31 @@ def session_wait(session: ShellSession, seconds: float, *, waiter: str) -> Shell
         return session
     deadline = time.monotonic() + seconds
     with place(waiter) as has_place, wake.listening(wake.session_channel(session.pk)) as bell:
+        is_rung = True
         while has_place:
             bell.clear()
-            has_ended = queries.session_status(session.pk) in TERMINAL
+            has_ended = _has_ended(session, expires=not is_rung)
             remaining = wake.remaining_seconds(deadline)
             if has_ended or remaining <= 0:
                 break
             wake.release_connection()
-            if not bell.wait(min(wake.RECHECK_SECONDS, remaining)):
-                sessions_expire()
+            is_rung = bell.wait(min(wake.RECHECK_SECONDS, remaining))
     return queries.session_with(session.pk)
+
+
+def _has_ended(session: ShellSession, *, expires: bool) -> bool:
+    """Look whether a session has ended. Where the database is gone for a moment, it is looked at again.
+
+    An error would say of what was just kept that nothing was done: whoever reads that asks again, and it runs twice.
+    """
+    try:
+        if expires:
+            sessions_expire()
+        return queries.session_status(session.pk) in TERMINAL
+    except (OperationalError, InterfaceError):
+        if not connection.in_atomic_block:
+            connection.close()
+        return False
 
 
 @contextmanager

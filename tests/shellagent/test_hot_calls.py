@@ -16,6 +16,8 @@ from shellagent.api.hot import hot_call
 from shellagent.clerk import Answer, Call, Clerk
 from shellagent.models import ShellSession
 from shellagent.representation import session_json
+from shellagent.states import Status
+from shellagent.waiting import session_wait
 from tests.shellagent.scene import ASKED, INSTANCE, Scene, report
 
 AGENT = Maturity.AUTONOMOUS
@@ -112,3 +114,21 @@ def test_a_request_that_was_not_kept_is_an_error(own_scene: Scene, monkeypatch: 
     body = {"command": "ls /tmp", "wait_seconds": 20}
     call = desk.serve(made("/api/local-agent/execute", own_scene.keys[AGENT], body), enough=1)
     assert desk.answers[call].status == 503
+
+
+def test_the_views_wait_on_where_the_database_is_gone_for_a_moment(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = scene.session()
+    looks: list[Exception | Status] = [OperationalError("gone"), Status.SUCCEEDED]
+
+    def look(_session_id: object) -> Status:
+        found = looks.pop(0)
+        if isinstance(found, Exception):
+            wake.ring([wake.session_channel(session.pk)])
+            raise found
+        return found
+
+    monkeypatch.setattr(queries, "session_status", look)
+    assert session_wait(session, 20, waiter="one").pk == session.pk
+    assert looks == []
