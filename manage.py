@@ -4,6 +4,8 @@
 import os
 import sys
 
+from shellagent.client.arguments import piped
+
 
 def main() -> int:
     """Run the command that the first argument names, and return its exit code."""
@@ -35,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

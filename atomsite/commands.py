@@ -87,6 +87,9 @@ def guarded(argv: Sequence[str]) -> int:
         execute_from_command_line(list(argv))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read what it prints has gone: `manage.py` ends quietly then.
+        raise
     except Exception as error:  # noqa: BLE001 - the outermost door
         if "--traceback" in argv:
             traceback.print_exc()

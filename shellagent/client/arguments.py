@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from shellagent.client.errors import AtomError, Exit
 
@@ -44,12 +45,56 @@ def ended(work: Callable[[], int], complain: Callable[[Exception, str], None]) -
     except KeyboardInterrupt:
         return Exit.CANCELLED
     except BrokenPipeError:
-        # Whoever read our output has gone. Nothing more can be said, not even by the interpreter at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
+        # For `piped`, at the outermost door.
+        raise
     except AtomError as error:
         complain(error, str(error))
         return error.ends_with
     except Exception as error:  # noqa: BLE001 - a command says that it failed, and how
         complain(error, f"internal error: {type(error).__name__}: {error}")
         return Exit.INTERNAL
+
+
+def piped(program: Callable[[], int]) -> int:
+    """Run a whole program and return its exit code; where whoever read what it prints has gone, it ends quietly.
+
+    Its code is then 141, as a shell has it for programs that SIGPIPE ends. That signal itself would also end it where
+    a server closes a connection. Streams that it was started without lead nowhere.
+    """
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    try:
+        try:
+            return program()
+        finally:
+            _flush()
+    except BrokenPipeError:
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+        return 128 + signal.SIGPIPE
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _flush() -> None:
+    _let_go(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _let_go(sys.stdout)
+        sys.stderr.write(f"What was printed could not be written: {error.strerror}.\n")
+        raise SystemExit(Exit.INTERNAL) from error
+
+
+def _let_go(stream: TextIO) -> None:
+    """Have what a stream cannot write go nowhere, so that the interpreter does not complain of it at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

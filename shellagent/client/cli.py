@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from shellagent.client import running, shown
-from shellagent.client.arguments import Parser, ended
+from shellagent.client.arguments import Parser, ended, piped
 from shellagent.client.atom import VERSION, Atom
 from shellagent.client.cli_programs import add_program_actions
 from shellagent.client.credentials import find_access, is_exposed
@@ -51,6 +51,10 @@ Work = Callable[[Atom, argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, and return its exit code."""
+    return piped(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     manner = running.Manner(
         is_json=getattr(options, "json", False), wait_seconds=getattr(options, "wait", WAIT_SECONDS)

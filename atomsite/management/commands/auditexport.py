@@ -104,6 +104,8 @@ class Command(AtomCommand):
                 size = self._write(export, stream)
         except ProblemError as error:
             raise UsageError(str(error.detail)) from error
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise UnavailableError(f"{options['file']} cannot be written: {error.strerror or error}") from error
         told = {"file": options["file"], "format": options["format"], "bytes": size, "log_size": export.size}
