@@ -90,7 +90,9 @@ ATOM_METRICS_TOKEN = os.environ.get("ATOM_METRICS_TOKEN", "")
 ATOM_KEYS = os.environ.get("ATOM_KEYS") or str(HOME.path / "keys")
 
 #: Where checkpoints of the audit trail are published: file:/path, https://…, syslog:; `none` for nowhere.
-ATOM_AUDIT_ANCHORS = os.environ.get("ATOM_AUDIT_ANCHORS") or f"file:{HOME.path / 'audit-anchors.txt'}"
+# Spaces stand between sinks, so that one in a file's name is written %20.
+_anchors = str(HOME.path / "audit-anchors.txt").replace("%", "%25").replace(" ", "%20")
+ATOM_AUDIT_ANCHORS = os.environ.get("ATOM_AUDIT_ANCHORS") or f"file:{_anchors}"
 
 #: How many proxies stand in front; what they say of the caller is believed, and nothing else.
 ATOM_PROXY_COUNT = _number("ATOM_PROXY_COUNT", 0)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from logging.handlers import SysLogHandler
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.db import transaction
@@ -37,6 +38,12 @@ class SinkError(ValueError):
 def sinks() -> Sequence[str]:
     """Return the names of the sinks that are configured."""
     return [name for name in settings.ATOM_AUDIT_ANCHORS.split() if name != "none"]
+
+
+def sink_file(name: str) -> Path | None:
+    """Return the file that a sink appends to, or None for another kind of sink."""
+    kind, _, rest = name.partition(":")
+    return Path(unquote(rest)) if kind == "file" and rest.startswith("/") else None
 
 
 def sink_problem(name: str) -> str:
@@ -103,8 +110,8 @@ def _remember(label: str, reason: str, now: datetime) -> None:
 
 def _sender(sink: str) -> Callable[[Sequence[str]], None]:
     kind, _, rest = sink.partition(":")
-    if kind == "file" and rest.startswith("/"):
-        return lambda notes: _append(Path(rest), notes)
+    if path := sink_file(sink):
+        return lambda notes: _append(path, notes)
     if kind in ("http", "https") and rest.startswith("//"):
         return lambda notes: _post(sink, notes)
     if kind == "syslog" and (not rest or rest.startswith("/") or rest.rpartition(":")[2].isdecimal()):

@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from audit import canonical, triggers
-from audit.anchors import sinks
+from audit.anchors import sink_file, sinks
 from audit.key_files import KeyFileError
 from audit.models import AuditCheckpoint, AuditEvent, AuditPending, AuditVerdict
 from audit.notes import NoteError, is_note_signed, note_digest, note_read, notes_in
@@ -213,7 +213,7 @@ def _passing(keys: PublicKeys, now: datetime) -> Iterable[Finding]:
         seconds = int(UNSEALED_AFTER.total_seconds())
         yield Finding(Severity.INCOMPLETE, f"events wait for longer than {seconds} s to be sealed")
     for sink in sinks():
-        if sink.startswith("file:") and (number := _missing_at_the_end(Path(sink.removeprefix("file:")), keys)):
+        if (path := sink_file(sink)) and (number := _missing_at_the_end(path, keys)):
             yield Finding(Severity.TAMPERED, "published checkpoints are not in the database", number, number)
 
 

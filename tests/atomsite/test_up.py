@@ -274,3 +274,10 @@ def test_a_worker_tries_on_where_the_database_is_gone(monkeypatch: pytest.Monkey
     monkeypatch.setattr("django_q.management.commands.qcluster.Cluster", lambda: Mock(start=lambda: started.append(1)))
     qcluster.Command().handle()
     assert started == [1]
+
+
+def test_a_folder_whose_name_has_a_space_gets_its_anchors(tmp_path: Path) -> None:
+    look = "from audit.anchors import sink_file, sinks; print([str(sink_file(name)) for name in sinks()])"
+    home = tmp_path / "my data 100%"
+    done = manage("shell", "--no-imports", "-c", look, ATOM_HOME=str(home))
+    assert done.stdout == f"['{home}/audit-anchors.txt']\n", done.stderr

@@ -146,3 +146,12 @@ def test_syslog_gets_a_line_for_each_checkpoint(tmp_path: Path, kind: str) -> No
 
 def test_a_name_that_is_no_sink_is_said(db: None) -> None:
     assert "is no sink" in publish("ftp://u:secret@127.0.0.1/x")["ftp://u:secret@127.0.0.1/x"]
+
+
+def test_a_file_whose_path_has_a_space_is_one_sink(tmp_path: Path) -> None:
+    path = tmp_path / "my data" / "anchors 100%.txt"
+    written = f"file:{path}".replace("%", "%25").replace(" ", "%20")
+    note = seal()
+    assert publish(written) == {}
+    assert note in path.read_text()
+    assert [found.name for found in tmp_path.iterdir()] == ["my data"]

@@ -75,7 +75,7 @@ def test_tampering_with_what_was_verified_is_found_by_the_walk_and_told_once(sea
 def test_new_tampering_a_trigger_and_a_rollback_are_found_at_the_next_look(
     sealed: None, tmp_path: Path, settings: Any
 ) -> None:
-    settings.ATOM_AUDIT_ANCHORS = f"file:{tmp_path}/anchors.txt"
+    settings.ATOM_AUDIT_ANCHORS = f"file:{tmp_path}/my%20anchors.txt"
     now = timezone.now()
     anchors_publish(now)
     verdict_update(now)
