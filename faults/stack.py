@@ -26,6 +26,8 @@ from faults.proxy import Proxies
 
 MANAGE: Final = str(REPOSITORY / "manage.py")
 HOSTS: Final = ("one", "two")
+#: Whose folder in the scratch folder the commands run in.
+AGENT: Final = "demo-autonomous"
 #: Main process, its children, and theirs.
 GENERATIONS: Final = ("main", "child", "grandchild")
 RESTART_SECONDS: Final = 0.3
@@ -118,7 +120,7 @@ class Stack:
     def _add_host(self, name: str) -> None:
         state, scratch = self.state(name), self.scratch(name)
         state.mkdir(mode=0o700, exist_ok=True)
-        scratch.mkdir(mode=0o700)
+        scratch.mkdir(mode=0o700, parents=True)
         (scratch / "effects").mkdir(mode=0o700)
         shutil.copy(Path(__file__).with_name("work.py"), scratch / "work.py")
         code = self.ask(ask="enrol", name=name)
@@ -127,7 +129,7 @@ class Stack:
         run(enrol, env={**self._env, "ATOM_ENROL_CODE": code}, cwd=REPOSITORY)
         through = f"http://127.0.0.1:{self._proxy(name)}"
         argv = [sys.executable, MANAGE, "runlocalagent", "--backend-url", through, "--state-dir", str(state)]
-        argv += ["--scratch", str(scratch), "--concurrency", "8"]
+        argv += ["--scratch", str(scratch.parent), "--concurrency", "8"]
         self._add(name, argv, {**self._env, **self.clocks[name].environment()})
 
     def _proxy(self, name: str) -> int:
@@ -140,8 +142,8 @@ class Stack:
         return self.workspace.path / f"state-{host}"
 
     def scratch(self, host: str) -> Path:
-        """Return the folder that a host's commands run in, with their `effects`."""
-        return self.workspace.path / f"scratch-{host}"
+        """Return the folder that the agent's commands run in on a host, with their `effects`."""
+        return self.workspace.path / f"scratch-{host}" / AGENT
 
     def agent_key(self) -> str:
         """Return the key of the demonstration agent that needs no approval."""

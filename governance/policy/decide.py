@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
-ENGINE: Final = 4
+ENGINE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,9 +353,11 @@ class _Case:
         return tuple(sorted(obligations))
 
     def grants(self, category: Category) -> tuple[Grant, ...]:
-        """Return what the host's sandbox opens: the agent's roots, the working directory, and each path outside."""
+        """Return what the host's sandbox opens: scratch first, the agent's roots, its folder, each path outside."""
         reads_only = category is Category.READ
-        wanted = [Grant(root.path, Access.READ) if reads_only else root for root in self.roots]
+        # The scratch folder stands last among the roots and first among the grants: the host knows it by that.
+        roots = [self.roots[-1], *self.roots[:-1]]
+        wanted = [Grant(root.path, Access.READ) if reads_only else root for root in roots]
         wanted += [*self.opened, Grant(self.folder, Access.READ)]
         kept: list[Grant] = []
         for grant in wanted:

@@ -5,10 +5,12 @@ No shell is anywhere in this. The commands of a pipeline enter the plan's sandbo
 
 import errno
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from governance.policy.plan import Command, Step
 from shellagent.host import environment
@@ -26,6 +28,8 @@ from shellagent.protocol import Reason
 STDIN, STDOUT, STDERR = 0, 1, 2
 #: What a shell reports of a program that was not found, and of one that may not be executed.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_LETTERS: Final = re.compile("-[A-Za-z0-9]+")
+_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +189,23 @@ def _close(opened: list[int], kept: Collection[int] = ()) -> None:
 def _check_links(arguments: Iterable[str], place: Place) -> None:
     """Refuse an argument that leads over a link to something protected: governance judged names, and saw no links."""
     for argument in arguments:
-        name = argument.partition("=")[2] if argument.startswith("-") else argument
-        if not name:
-            continue
-        path = place.folder.absolute(name)
-        real = os.path.realpath(path)
-        if real != os.path.normpath(path) and (reason := place.reach.protection_of_match(real)):
-            raise CommandError(1, reason)
+        for name in filter(None, _names_in(argument)):
+            path = place.folder.absolute(name)
+            real = os.path.realpath(path)
+            if real != os.path.normpath(path) and (reason := place.reach.protection_of_match(real)):
+                raise CommandError(1, reason)
+
+
+def _names_in(argument: str) -> Iterator[str]:
+    """Yield what of an argument may name a file: all of it, or an option's value, also glued to it."""
+    if not argument.startswith("-"):
+        yield argument
+        return
+    yield argument.partition("=")[2]
+    if letters := _LETTERS.match(argument):
+        # `-flink`, and also `-uflink`: how many of them are options is the program's to know.
+        last = letters.end()
+        yield from (argument[end:] for end in range(max(2, last - _NAME_BYTES), last + 1))
 
 
 def _redirect(running: Running, words: Expander, opened: list[int]) -> None:

@@ -1,8 +1,11 @@
 """What all runs of a host share: checking an assignment against this host, and starting its program."""
 
+import contextlib
+import errno
 import functools
 import logging
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +25,7 @@ from shellagent.host.folder import Folder
 from shellagent.host.git import OBLIGATION_GIT_HARDENED
 from shellagent.host.grants import real_paths, system_trees
 from shellagent.host.limits import Limits
-from shellagent.host.reach import Reach
+from shellagent.host.reach import Reach, shown
 from shellagent.host.sandbox import (
     OBLIGATION_DAEMON,
     OBLIGATION_NETWORK,
@@ -74,7 +77,7 @@ class Runner:
     user: str
     sandbox: Sandbox
     protected: tuple[str, ...] = ()
-    #: What `~` and `$HOME` stand for, as this host reports it; a program's own HOME is the scratch folder.
+    #: What `~` and `$HOME` stand for, as this host reports it; a program's own HOME is its agent's scratch folder.
     home: str = field(default_factory=lambda: os.path.expanduser("~"))
     protection: Protection = field(default_factory=shipped_protection)
     limits: Limits = field(default_factory=Limits)
@@ -103,21 +106,47 @@ class Runner:
             raise RefusedError(Reason.HOST_CEILING, f"This host cannot meet {', '.join(sorted(unknown))}.")
         protected = tuple(dict.fromkeys((*self.protected, *assignment.protected)))
         grants = assignment.grants if self.roots is None else narrowed(assignment.grants, self.roots)
+        # First of all, because what is not there is not opened.
+        scratch = self._scratch_of(assignment)
         confinement = self.sandbox.confinement(
             grants=grants, obligations=assignment.obligations, protected=protected, temporary=temporary
         )
+        # What only reads needs no caches there, and finds no start-up file that something left there.
+        home = str(temporary) if OBLIGATION_READ_ONLY in assignment.obligations else scratch
         env = environment.build(
-            assignment.id, assignment.env, path=self.path, home=self.scratch, temporary=str(temporary), user=self.user
+            assignment.id, assignment.env, path=self.path, home=home, temporary=str(temporary), user=self.user
         )
         # The names were let through by the host's own ceiling, and the values are its own.
         env |= secrets or {}
-        reach = self._reach(grants, protected)
-        folder = Folder.open(assignment.working_directory or self.scratch)
+        reach = self._reach(grants, protected, scratch)
+        folder = Folder.open(assignment.working_directory or scratch)
         if reason := reach.refusal_to_enter(folder.real):
             folder.close()
             raise RefusedError(Reason.HOST_CEILING, reason)
         place = Place(folder, self.home, self.user, reach)
         return Prepared(assignment, plan, place, env, confinement, secrets or {})
+
+    def _scratch_of(self, assignment: Assignment) -> str:
+        """Return the agent's own folder in the scratch folder, the first that is granted there, and make it.
+
+        Without one it is the scratch folder itself. Raises RefusedError where the folder is a link or cannot be made.
+        """
+        base = os.path.normpath(self.scratch)
+        own = next((grant.path for grant in assignment.grants if os.path.dirname(grant.path) == base), "")
+        if not own:
+            return self.scratch
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(own, 0o700)
+                if (account := self.sandbox.account) is not None:
+                    os.chown(own, account.uid, account.gid)
+            if not stat.S_ISDIR(os.lstat(own).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        except OSError as error:
+            raise RefusedError(
+                Reason.NO_FOLDER, f"The agent's scratch folder {shown(own)} cannot be made: {error.strerror}."
+            ) from error
+        return own
 
     def _checked_plan(self, assignment: Assignment) -> Plan:
         try:
@@ -134,16 +163,16 @@ class Runner:
             raise RefusedError(Reason.SPEC_MISMATCH, "A word of the plan holds a NUL byte.")
         return plan
 
-    def _reach(self, grants: tuple[PathGrant, ...], protected: tuple[str, ...]) -> Reach:
+    def _reach(self, grants: tuple[PathGrant, ...], protected: tuple[str, ...], scratch: str) -> Reach:
         if self.protection.problem:
             raise RefusedError(Reason.HOST_CEILING, f"The protected paths are not known: {self.protection.problem}.")
         return Reach.of(
             grants,
             tuple(os.path.realpath(grant.path) for grant in grants),
-            scratch=os.path.realpath(self.scratch),
+            scratch=os.path.realpath(scratch),
             system=self._system,
             protection=self.protection,
-            facts=Facts(self.home, self.user, self.scratch, protected=real_paths(protected)),
+            facts=Facts(self.home, self.user, scratch, protected=real_paths(protected)),
         )
 
     def launch(

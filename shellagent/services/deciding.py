@@ -85,6 +85,11 @@ def _read_stored(data: bytes) -> StoredRequest:
     )
 
 
+def scratch_of(folder: str, agent: str) -> str:
+    """Return an agent's own folder in a host's scratch folder; empty where the host has not reported one yet."""
+    return f"{folder.rstrip('/')}/{agent}" if folder else ""
+
+
 _stored = lru_cache(maxsize=256)(_read_stored)
 
 
@@ -118,7 +123,7 @@ class Circumstances:
             facts=Facts(
                 home=facts.get("home", ""),
                 user=facts.get("user", ""),
-                scratch=facts.get("scratch", ""),
+                scratch=scratch_of(facts.get("scratch", ""), agent),
                 is_sandboxed=any(str(name).startswith(SANDBOX_PROTECTION) for name in host.protections),
                 protected=tuple(facts.get("protected", ())),
                 own_hosts=_own_hosts(facts.get("hostname", ""), settings.ATOM_URL, settings.ATOM_PUBLIC_URL),

@@ -274,11 +274,13 @@ def test_an_argument_that_leads_over_a_link_to_something_protected_is_refused(pe
     (scratch / "settings").symlink_to(".env")
     (scratch / "here").symlink_to(".")
     (scratch / "plain").write_text("plain")
-    for line in ("cat settings", "cat < plain - here/settings", "sort --files0-from=settings"):
+    glued = ("date -fsettings", "grep -vfsettings plain", "grep -fhere/settings plain")
+    for line in ("cat settings", "cat < plain - here/settings", "sort --files0-from=settings", *glued):
         report = perform(line)
         assert (report.exit_codes, text(report)) == ((1,), "")
         assert ".env is protected" in report.detail
     assert text(perform("cat here/plain")) == "plain"
+    assert text(perform("grep -c plain plain")) == "1\n"
 
 
 def test_a_folder_that_was_not_granted_is_not_listed(perform: Perform, scratch: Path, outside: Path) -> None:

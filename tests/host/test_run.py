@@ -293,3 +293,31 @@ def test_a_run_without_pidfds(perform: Callable[..., ExecutionReport], monkeypat
     monkeypatch.delattr(os, "pidfd_open")
     report = perform(assignment(SH, "-c", "echo hello; exit 4"))
     assert (text(report), report.exit_codes) == ("hello\n", (4,))
+
+
+def test_an_agents_scratch_folder_is_its_own(perform: Callable[..., ExecutionReport], scratch: Path) -> None:
+    own, outside = scratch / "ada", scratch / "bob"
+    grants = (PathGrant(str(own), "write"), PathGrant(str(outside), "read"))
+    report = perform(assignment(SH, "-c", "pwd; echo $HOME; echo kept > $HOME/file; stat -c %a .", grants=grants))
+    assert text(report) == f"{own}\n{own}\n700\n"
+    assert (own / "file").read_text() == "kept\n"
+    assert text(perform(assignment("cat", "file", grants=grants))) == "kept\n"
+    assert not outside.exists()
+
+
+def test_what_only_reads_finds_no_start_up_file(
+    perform: Callable[..., ExecutionReport], scratch: Path, tmp_path: Path
+) -> None:
+    (scratch / "ada").mkdir()
+    grants = (PathGrant(str(scratch / "ada"), "read"),)
+    report = perform(assignment("printenv", "HOME", grants=grants, obligations=("read-only",)))
+    assert text(report) == f"{tmp_path}/own-tmp\n"
+
+
+def test_a_link_in_place_of_an_agents_scratch_folder_is_refused(
+    perform: Callable[..., ExecutionReport], scratch: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (scratch / "ada").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RefusedError, match="scratch folder"):
+        perform(assignment("pwd", grants=(PathGrant(str(scratch / "ada"), "write"),)))

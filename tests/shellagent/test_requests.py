@@ -252,3 +252,13 @@ def test_output_as_text_and_as_bytes(scene: Scene) -> None:
     parts = caller.get(f"{SESSIONS}/{session.pk}/output").json
     assert parts["stdout"] == [{"offset": 0, "bytes": 2, "text": "\ufffd\n"}]
     assert (parts["finished"], parts["stderr"]) == (True, [])
+
+
+def test_each_agent_has_a_scratch_folder_of_its_own(scene: Scene) -> None:
+    for maturity in (Maturity.SUPERVISED, Maturity.AUTONOMOUS):
+        scene.session((maturity, "ls"))
+    granted = [[grant.path for grant in item.grants] for item in scene.poll().sessions]
+    assert [paths[0] for paths in granted] == ["/scratch/supervised", "/scratch/autonomous"]
+    assert not any("/scratch" in paths for paths in granted)
+    asked = scene.session((Maturity.AUTONOMOUS, "cat /scratch/supervised/x"))
+    assert asked.status == Status.PENDING

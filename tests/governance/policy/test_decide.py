@@ -177,6 +177,12 @@ def test_grants_of_a_writing_command() -> None:
     assert ask("cat .env").grants == ()
 
 
+def test_the_scratch_folder_is_granted_first_whatever_else_opens_it() -> None:
+    for command, access in (("ls", Access.READ), ("touch x", Access.WRITE)):
+        for roots in ((FOLDER,), ("/home/ada",), ("/",)):
+            assert ask(command, Maturity.AUTONOMOUS, roots=roots).grants[0] == Grant(FACTS.scratch, access), roots
+
+
 def test_refused_environment_names() -> None:
     env = {
         **dict.fromkeys(["LD_PRELOAD", "PYTHONPATH", "GIT_DIR", "BASH_ENV", "ENV", "IFS", "PATH", "HOME"], "x"),
