@@ -4,11 +4,13 @@ import os
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from shellagent.client.credentials import KEY_VARIABLE, Access, checked_key, checked_url, find_access
 from shellagent.client.errors import UnavailableError
 from shellagent.client.http import Answer, Connection, failure
+from shellagent.client.patience import asked_once, session_patiently
 from shellagent.client.types import Agent, Decision, Offsets, Output, Session, Status
 from shellagent.codec import ProtocolError, decode
 
@@ -100,7 +102,7 @@ class Atom:
 
         Returns the session as it is when it has ended, or after `wait_seconds` (0 to 45). The same `idempotency_key`
         with the same request gives the same session: by default a new one, so that a call whose answer was lost on the
-        way is sent again without running twice. Raises DeniedError and the other CallErrors.
+        way is sent again, for 30 s, without running twice. Raises DeniedError and the other CallErrors.
         """
         wanted = {
             **asked(command),
@@ -113,14 +115,13 @@ class Atom:
             "callback_url": callback_url,
             "wait_seconds": wait_seconds or None,
         }
-        answer = self._call(
-            "POST",
-            f"{API}/execute",
-            {name: value for name, value in wanted.items() if value is not None},
-            hold_seconds=wait_seconds,
-            headers={"Idempotency-Key": idempotency_key or new_key()},
-        )
-        return self._session(answer)
+        body = {name: value for name, value in wanted.items() if value is not None}
+        headers = {"Idempotency-Key": idempotency_key or new_key()}
+
+        def ask() -> Answer:
+            return self._call("POST", f"{API}/execute", body, hold_seconds=wait_seconds, headers=headers)
+
+        return self._session(asked_once(ask))
 
     def session(self, session_id: str, *, wait_seconds: int = 0) -> Session:
         """Return a session, when it has ended or after `wait_seconds` (0 to 45)."""
@@ -128,12 +129,12 @@ class Atom:
         return self._session(self._call("GET", path, hold_seconds=wait_seconds))
 
     def wait(self, session_id: str, *, seconds: float = 900.0) -> Session:
-        """Return a session once it has ended, or as it is after `seconds`."""
+        """Return a session once it has ended, or as it is after `seconds`. A server that is away is asked for 30 s."""
         deadline = time.monotonic() + seconds
         while True:
             begun = time.monotonic()
             hold = max(0, min(MOST_WAIT_SECONDS, int(deadline - begun)))
-            session = self.session(session_id, wait_seconds=hold)
+            session = session_patiently(session_id, partial(self.session, session_id, wait_seconds=hold))
             if session.is_over or time.monotonic() >= deadline - 1:
                 return session
             pause(begun)
@@ -145,11 +146,15 @@ class Atom:
         return self._read(Output, self._call("GET", path, hold_seconds=wait_seconds))
 
     def follow(self, session_id: str, *, wait_seconds: int = 20) -> Iterator[Output]:
-        """Yield what a session prints, as it comes, until it has ended; also an empty part at times."""
+        """Yield what a session prints, as it comes, until it has ended; also an empty part at times.
+
+        A server that is away is asked again for 30 s.
+        """
         after = Offsets()
         while True:
             begun = time.monotonic()
-            found = self.output(session_id, after, wait_seconds=wait_seconds)
+            read = partial(self.output, session_id, after, wait_seconds=wait_seconds)
+            found = session_patiently(session_id, read)
             yield found
             if found.finished:
                 return

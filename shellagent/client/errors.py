@@ -50,10 +50,17 @@ class UnavailableError(CallError):
     """The server cannot be reached, or what answers is not the server."""
 
     def __init__(
-        self, message: str = "", *, retry_after_seconds: float = 0.0, problem: Mapping[str, Any] | None = None
+        self,
+        message: str = "",
+        *,
+        retry_after_seconds: float = 0.0,
+        problem: Mapping[str, Any] | None = None,
+        may_have_arrived: bool = False,
     ) -> None:
         super().__init__(message, problem=problem)
         self.retry_after_seconds = retry_after_seconds
+        #: Whether the request was sent, so that the server may have done what it asks for.
+        self.may_have_arrived = may_have_arrived
 
 
 class ThrottledError(UnavailableError):

@@ -48,10 +48,11 @@ class Answer(NamedTuple):
 
 
 class _ConnectionLostError(Exception):
-    def __init__(self, error: Exception, *, is_reused: bool) -> None:
+    def __init__(self, error: Exception, *, is_reused: bool, is_sent: bool) -> None:
         super().__init__()
         self.error = error
         self.is_reused = is_reused
+        self.is_sent = is_sent
 
 
 def _silent(_line: str) -> None:
@@ -100,11 +101,12 @@ class Connection:
             return self._attempt(method, path, payload, hold_seconds, headers or {})
         except _ConnectionLostError as lost:
             if not (is_repeatable and lost.is_reused):
-                raise UnavailableError(_sentence(self.url, lost.error)) from lost.error
+                raise UnavailableError(_sentence(self.url, lost.error), may_have_arrived=lost.is_sent) from lost.error
         try:
             return self._attempt(method, path, payload, hold_seconds, headers or {})
         except _ConnectionLostError as lost:
-            raise UnavailableError(_sentence(self.url, lost.error)) from lost.error
+            # The first may have arrived in any case.
+            raise UnavailableError(_sentence(self.url, lost.error), may_have_arrived=True) from lost.error
 
     def _attempt(
         self,
@@ -117,8 +119,10 @@ class Connection:
         begun = time.monotonic()
         limit = hold_seconds + SLACK_SECONDS
         is_reused = self._connection is not None and self._connection.sock is not None
+        is_sent = False
         try:
             connection = self._connected(limit)
+            is_sent = True
             _send(connection, method, self._prefix + path, self._body(payload), {**self._all_headers(), **headers})
             response = connection.getresponse()
             content = _read(response, deadline=begun + limit + SLACK_SECONDS)
@@ -126,8 +130,10 @@ class Connection:
             self.close()
             self._tell(f"{method} {path}: {type(error).__name__}")
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise _ConnectionLostError(error, is_reused=is_reused) from error
-            raise UnavailableError(_sentence(self.url, error)) from error
+                raise _ConnectionLostError(error, is_reused=is_reused, is_sent=is_sent) from error
+            # What is not even HTTP is no server that took anything.
+            is_sent = is_sent and isinstance(error, OSError)
+            raise UnavailableError(_sentence(self.url, error), may_have_arrived=is_sent) from error
         except BaseException:
             # The answer of a call that was broken off would be taken for that of the next one.
             self.close()
@@ -189,7 +195,13 @@ def failure(answer: Answer, *, where: str) -> CallError:
         return UpgradeRequiredError(text, problem=problem)
     if status == 429 or status >= 500:
         kind = ThrottledError if status == 429 else UnavailableError
-        return kind(sentence, retry_after_seconds=answer.retry_after_seconds, problem=problem)
+        return kind(
+            sentence,
+            retry_after_seconds=answer.retry_after_seconds,
+            problem=problem,
+            # A proxy's, which had no answer from the server.
+            may_have_arrived=status in (502, 504),
+        )
     # A redirect, a page of some other server, a success of a kind that the protocol does not know.
     return UnavailableError(f"{where} answered {status}, which is not the protocol. Is the URL right?")
 

@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from shellagent.client.atom import MOST_WAIT_SECONDS, Atom, pause
-from shellagent.client.errors import AtomError, CallError, Exit, ThrottledError, UnavailableError
+from shellagent.client.errors import AtomError, CallError, Exit, UnavailableError
+from shellagent.client.patience import session_patiently
 from shellagent.client.terminal import print_bytes, without_escapes
 from shellagent.client.types import STREAMS, Offsets, Output, OutputPart, Session
 
 #: The first wait, in which most commands end; then output is followed while the command runs.
 FIRST_WAIT_SECONDS: Final = 2
 FOLLOW_SECONDS: Final = 20
-#: How long a server that went away while a command was under way is asked again.
-PATIENCE_SECONDS: Final = 30.0
 SETTLED: Final = {
     "denied": Exit.DENIED,
     "rejected": Exit.DENIED,
@@ -30,8 +29,6 @@ SETTLED: Final = {
     "aborted": Exit.CANCELLED,
     "lost": Exit.INTERNAL,
 }
-
-T = TypeVar("T")
 
 
 class Manner(NamedTuple):
@@ -131,28 +128,14 @@ class _Running:
         while not is_finished:
             begun, after = time.monotonic(), self._offsets()
             ask = partial(self._atom.output, session_id, after, wait_seconds=FOLLOW_SECONDS)
-            found = self._patiently(session_id, ask)
+            found = session_patiently(session_id, ask)
             yield found
             is_finished = found.finished
             if not is_finished and self._offsets() == after:
                 pause(begun)
 
     def _get(self, session: Session, wait_seconds: int) -> Session:
-        return self._patiently(session.id, lambda: self._atom.session(session.id, wait_seconds=wait_seconds))
-
-    def _patiently(self, session_id: str, call: Callable[[], T]) -> T:
-        """Return what `call` does; a server that is away for a moment is asked again, because the command goes on."""
-        give_up_at = 0.0
-        while True:
-            try:
-                return call()
-            except UnavailableError as error:
-                now = time.monotonic()
-                give_up_at = give_up_at or now + PATIENCE_SECONDS
-                if isinstance(error, ThrottledError) or now >= give_up_at:
-                    text = f"{error} Session {session_id} goes on without this: ask for it later by its id."
-                    raise UnavailableError(text, problem=error.problem) from error
-                time.sleep(max(1.0, error.retry_after_seconds))
+        return session_patiently(session.id, lambda: self._atom.session(session.id, wait_seconds=wait_seconds))
 
     def _offsets(self) -> Offsets:
         return Offsets(**self._printed)
@@ -160,7 +143,7 @@ class _Running:
     def _print_all(self, session: Session) -> None:
         """Print the output of a session that ended, byte for byte."""
         if "\ufffd" in session.stdout + session.stderr:
-            self._print(self._patiently(session.id, lambda: self._atom.output(session.id)))
+            self._print(session_patiently(session.id, lambda: self._atom.output(session.id)))
         else:
             print_bytes(sys.stdout, session.stdout.encode())
             print_bytes(sys.stderr, session.stderr.encode())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shellagent.client import cli, credentials, running, terminal
+from shellagent.client import cli, credentials, patience, terminal
 from tests.client.conftest import EXECUTE, ONE, SESSION, Call
 from tests.host.server import StubServer
 
@@ -98,13 +98,13 @@ def test_a_server_that_was_away_for_a_moment_is_asked_again(
     atom: Call, server: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     naps: list[float] = []
-    monkeypatch.setattr("shellagent.client.running.time.sleep", naps.append)
+    monkeypatch.setattr("shellagent.client.patience.time.sleep", naps.append)
     server.bend(EXECUTE, lambda _: (202, {**SESSION, "status": "queued"}))
     away = (503, {"type": "x/problems/unavailable", "detail": "Busy.", "status": 503})
     server.bend(ONE, lambda _: away, lambda _: (200, {**SESSION, "status": "failed", "exit_code": 4}))
     assert atom("run", "ls").code == 4
     assert naps == [1.0]
-    monkeypatch.setattr(running, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", -1.0)
     server.bend(ONE, *[lambda _: (202, {**SESSION, "status": "queued"}), lambda _: away])
     done = atom("wait", SESSION["id"])
     assert (done.code, SESSION["id"] in done.err) == (69, True)

@@ -76,6 +76,8 @@ class StubServer:
         self.server_keys: tuple[protocol.ServerKey, ...] = (protocol.ServerKey(self.signer.public_key),)
         self.polls: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        #: The Idempotency-Key of each call.
+        self.idempotency_keys: list[str | None] = []
         #: What the server knows of the host.
         self.status: dict[str, Any] = {"online": True}
         #: Whether what is claimed is started with the claim, as a host asks for with a start key.
@@ -141,15 +143,17 @@ class StubServer:
             bends = self._bends.get(path)
             bent = bends.pop(0)(body) if bends else None
         if bent is not None:
-            return bent, False
+            return bent, self._is_lost(path)
         if key != KEY:
             return (401, {"title": "Unauthorised", "detail": "This key is not known."}), False
-        answer = self._usual(path, body)
+        return self._usual(path, body), self._is_lost(path)
+
+    def _is_lost(self, path: str) -> bool:
         with self.changed:
             is_lost = self._losses[path] > 0
             self._losses[path] -= is_lost
             self.changed.notify_all()
-        return answer, is_lost
+        return is_lost
 
     def _usual(self, path: str, body: dict[str, Any]) -> Answer:
         if path == "/api/host/poll":
@@ -260,6 +264,7 @@ def _handler(server: StubServer) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length) or b"{}")
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            server.idempotency_keys.append(self.headers.get("Idempotency-Key"))
             (status, content), is_lost = server.answer(self.path.partition("?")[0], key, body)
             if is_lost:
                 self.close_connection = True

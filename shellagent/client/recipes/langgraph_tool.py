@@ -12,7 +12,7 @@ from typing import Annotated
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.types import interrupt
 
-from shellagent.client import Atom, CallError
+from shellagent.client import Atom, CallError, DeniedError
 
 
 @tool
@@ -26,8 +26,10 @@ def run_command(command: str, reason: str, tool_call_id: Annotated[str, Injected
             if session.status == "pending":
                 interrupt({"session_id": session.id, "approve_url": session.approve_url, "command": command})
             session = atom.wait(session.id, seconds=300)
-    except CallError as error:
+    except DeniedError as error:
         return f"It did not run: {error}"
+    except CallError as error:
+        return f"There is no result: {error}"
     if not session.has_run:
         return f"It did not run ({session.status}): {session.why}"
     return f"exit code {session.exit_code}\n{session.stdout}{session.stderr}"

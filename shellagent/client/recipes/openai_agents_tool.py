@@ -9,7 +9,7 @@ import asyncio
 
 from agents import Agent, function_tool
 
-from shellagent.client import Atom, CallError
+from shellagent.client import Atom, CallError, DeniedError
 
 #: How long a call waits for a person before the model is told to come back later.
 PATIENCE_SECONDS = 600
@@ -35,8 +35,10 @@ def _run(command: str, reason: str) -> str:
             if session.approve_url:
                 print(f"A person decides at {session.approve_url}", flush=True)
             return _told(atom.wait(session.id, seconds=PATIENCE_SECONDS))
-    except CallError as error:
+    except DeniedError as error:
         return f"It did not run: {error}"
+    except CallError as error:
+        return f"There is no result: {error}"
 
 
 def _get(session_id: str) -> str:

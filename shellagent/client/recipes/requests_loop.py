@@ -10,9 +10,23 @@ from collections.abc import Callable
 
 import requests
 
-API = os.environ["ATOM_URL"] + "/api/local-agent"
+API = os.environ["ATOM_URL"].rstrip("/") + "/api/local-agent"
 HTTP = requests.Session()
 HTTP.headers["Authorization"] = "Bearer " + os.environ["ATOM_KEY"]
+
+
+def call(method: str, path: str, **content) -> requests.Response:
+    """Return the server's answer. One that is away for a moment is asked again: what was asked for goes on."""
+    give_up_at = time.monotonic() + 30
+    while True:
+        try:
+            answer = HTTP.request(method, API + path, timeout=60, **content)
+            if answer.status_code not in (502, 503, 504) or time.monotonic() > give_up_at:
+                return answer
+        except requests.RequestException:
+            if time.monotonic() > give_up_at:
+                raise
+        time.sleep(2)
 
 
 def run(command: str, reason: str) -> str:
@@ -20,7 +34,7 @@ def run(command: str, reason: str) -> str:
     # One key for one wish: a request whose answer was lost on the way can be sent again and runs once.
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     question = {"command": command, "reason": reason, "wait_seconds": 20}
-    answer = HTTP.post(f"{API}/execute", json=question, headers=headers, timeout=60)
+    answer = call("POST", "/execute", json=question, headers=headers)
     session = answer.json()
     if answer.status_code >= 400:
         return f"It did not run: {session['detail']} Next: {session['next_action']}."
@@ -28,7 +42,10 @@ def run(command: str, reason: str) -> str:
         if session["approve_url"]:
             print("A person decides at", session["approve_url"], flush=True)
         time.sleep(session["poll_after_seconds"])
-        session = HTTP.get(f"{API}/sessions/{session['id']}", params={"wait_seconds": 20}, timeout=60).json()
+        answer = call("GET", f"/sessions/{session['id']}", params={"wait_seconds": 20})
+        if answer.status_code >= 400:
+            return f"Session {session['id']} goes on, and cannot be read: {answer.json()['detail']}"
+        session = answer.json()
     if session["exit_code"] is None:
         why = session["approval"]["reason"] or session["decision"]["explanation"]
         return f"It did not run ({session['status']}): {why}"
