@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Sum
+from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
 
 from audit import canonical, driver
@@ -23,6 +25,8 @@ from shellagent.services.moving import Move, session_note, sessions_move_locked
 from shellagent.states import Status
 
 STREAMS = {"stdout": AuditPayload.Kind.STDOUT, "stderr": AuditPayload.Kind.STDERR}
+#: A host keeps the first and the last part of a stream, so none means more.
+STREAM_MAX_BYTES = protocol.HEAD_BYTES + protocol.TAIL_BYTES
 
 #: From which state each outcome may be reported.
 _SOURCES = {
@@ -240,7 +244,7 @@ def output_append(*, host: Host, session_id: UUID, request: protocol.OutputReque
             raise NotFoundError("This host has no such session.")
         if session.status not in (Status.RUNNING, Status.LOST) or session.start_key != request.start_key:
             raise ConflictError(f"The session is {session.status}; its output is closed to this start key.")
-        expected = output_ends(session.pk)
+        expected, stored = output_ends(session.pk), _stored_bytes(session.pk)
         new = []
         for segment in request.segments:
             if segment.stream not in STREAMS:
@@ -251,6 +255,8 @@ def output_append(*, host: Host, session_id: UUID, request: protocol.OutputReque
             offset = max(segment.offset, expected[segment.stream])
             data = segment.content()[offset - segment.offset :]
             if data:
+                stored[segment.stream] += len(data)
+                _check_size(stored)
                 new.append(Payload(session.pk, STREAMS[segment.stream], data, offset))
                 expected[segment.stream] = offset + len(data)
         if new:
@@ -288,9 +294,24 @@ def output_of(session_id: UUID) -> dict[str, list[tuple[int, bytes]]]:
     return found
 
 
+def _stored_bytes(session_id: UUID) -> dict[str, int]:
+    rows = AuditPayload.objects.filter(session_id=session_id, kind__in=list(STREAMS.values())).order_by()
+    sizes = dict(rows.values_list("kind").annotate(bytes=Sum(Coalesce("size", Length("data")))))
+    return {stream: sizes.get(kind.value, 0) for stream, kind in STREAMS.items()}
+
+
+def _check_size(stored: Mapping[str, int]) -> None:
+    for stream, size in stored.items():
+        if size > STREAM_MAX_BYTES:
+            raise InvalidError(f"No more than {STREAM_MAX_BYTES} bytes of {stream} are kept.")
+
+
 def _payloads(session_id: UUID, segments: Iterable[OutputSegment]) -> list[Payload]:
-    return [
-        Payload(session_id, STREAMS[segment.stream], segment.content(), segment.offset)
-        for segment in segments
-        if segment.stream in STREAMS and segment.data
-    ]
+    found, sizes = [], dict.fromkeys(STREAMS, 0)
+    for segment in segments:
+        if segment.stream in STREAMS and segment.data:
+            data = segment.content()
+            sizes[segment.stream] += len(data)
+            found.append(Payload(session_id, STREAMS[segment.stream], data, segment.offset))
+    _check_size(sizes)
+    return found

@@ -9,6 +9,8 @@ from django.contrib.auth.models import User
 
 from governance.policy.types import Maturity
 from shellagent import limits, protocol
+from shellagent.protocol import OutputSegment
+from shellagent.services import output_of
 from tests.shellagent.scene import (
     INSTANCE,
     Caller,
@@ -34,6 +36,18 @@ class TestHostCalls:
         answer = scene.as_host().call("POST", path, body)
         assert (answer.status, answer.problem) == (400, "invalid")
         assert rows() == before
+
+    def test_more_output_than_a_host_keeps(self, scene: Scene) -> None:
+        session = scene.running()
+        parts = [OutputSegment.of("stdout", n * 2**18, b"x" * 2**18, is_tail=True) for n in range(3)]
+        address = f"/api/host/sessions/{session.pk}/output"
+        for wanted, status in (parts[:2], 200), (parts[:2], 200), (parts[2:], 400):
+            body = protocol.encode(protocol.OutputRequest(1, session.start_key, tuple(wanted)))
+            assert scene.as_host().post(address, body).status == status
+        record = protocol.encode(protocol.RecordRequest(1, INSTANCE, (report(session, output=tuple(parts)),)))
+        answer = scene.as_host().post("/api/shell/log", record)
+        assert (answer.status, answer.problem, tags(session)[-1]) == (400, "invalid", "output")
+        assert [len(data) for _offset, data in output_of(session.pk)["stdout"]] == [2**18, 2**18]
 
     @pytest.mark.parametrize("version", [0, 2, "1", None])
     def test_an_unknown_version(self, scene: Scene, version: object) -> None:
