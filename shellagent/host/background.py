@@ -16,8 +16,9 @@ from typing import Final
 
 import psutil
 
+from shellagent.host import tree
 from shellagent.host.errors import HostError, StateError
-from shellagent.host.state import PRODUCT, StateFolder, write_durably
+from shellagent.host.state import PRODUCT, StateFolder, boot_id, write_durably
 
 START_SECONDS: Final = 15.0
 LOOK_EVERY_SECONDS: Final = 0.05
@@ -29,6 +30,7 @@ class Known:
     """The process that a PID file names, found alive with the create time that is written there."""
 
     pid: int
+    #: In seconds since the boot, which no step of the clock changes.
     create_time: float
     url: str
     #: The file of its ceiling, empty where it has none.
@@ -40,10 +42,17 @@ class Known:
     #: What confines its commands, and what it runs; not known before it has probed.
     protections: tuple[str, ...] | None = None
     version: str = ""
+    #: The boot in which it runs.
+    boot_id: str = ""
+
+    @property
+    def running_seconds(self) -> int:
+        """Return for how long it has run."""
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) - self.create_time)
 
     def is_alive(self) -> bool:
         """Return whether this very process still runs."""
-        return _matches(self.pid, self.create_time)
+        return self.boot_id == boot_id() and _matches(self.pid, self.create_time)
 
 
 def kept_arguments(known: Known) -> list[str]:
@@ -59,8 +68,8 @@ def note_own_process(
     state: StateFolder, url: str, ceiling: str = "", arguments: Sequence[str] = (), *, is_service: bool = False
 ) -> Known:
     """Write the PID file for this process, which holds the state folder. `arguments` are what a restart gives again."""
-    began = psutil.Process().create_time()
-    known = Known(os.getpid(), began, url, ceiling, tuple(arguments), is_service)
+    began = tree.create_time(os.getpid())
+    known = Known(os.getpid(), began, url, ceiling, tuple(arguments), is_service, boot_id=boot_id())
     _write(state, known)
     return known
 
@@ -92,6 +101,7 @@ def find(state: StateFolder) -> Known | None:
             data.get("is_service") is True,
             None if data.get("protections") is None else tuple(map(str, data["protections"])),
             str(data.get("version", "")),
+            str(data.get("boot_id", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -172,8 +182,8 @@ def _tail(log_file: Path, begun_at: int) -> str:
 
 
 def _matches(pid: int, create_time: float) -> bool:
+    is_same = abs(tree.create_time(pid) - create_time) < tree.CLOCK_TICK_SECONDS
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - create_time) < 0.02 and process.status() != psutil.STATUS_ZOMBIE
+        return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

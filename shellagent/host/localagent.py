@@ -5,7 +5,6 @@ import getpass
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -284,7 +283,7 @@ def _status(options: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "is_running": known is not None,
         "pid": known.pid if known else None,
-        "running_seconds": int(time.time() - known.create_time) if known else None,
+        "running_seconds": known.running_seconds if known else None,
         "version": (known.version if known else "") or product_version(),
         "boot_id": boot_id(),
         "host_id": enrolment.host_id or None,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import psutil
 
+from shellagent.host import tree
 from shellagent.host.journal import Entry, Journal, Outstanding, outstanding
 from shellagent.host.loop import Loop
 from shellagent.host.state import StateFolder
@@ -25,7 +26,7 @@ def test_a_crashed_run_is_ended_and_reported_as_lost(
     try:
         journal = Journal(state.journal, "boot")
         journal.begin([Entry(session_id, "k1", "d1"), Entry("0b9f6e0e-0000-4000-8000-000000000002", "k2", "d2")])
-        journal.started(session_id, survivor.pid, psutil.Process(survivor.pid).create_time())
+        journal.started(session_id, survivor.pid, tree.create_time(survivor.pid))
         # The pid is right, the create time is not: that process is somebody else's.
         journal.started("0b9f6e0e-0000-4000-8000-000000000002", stranger.pid, 1.0)
         loop = make_loop()
