@@ -1,8 +1,10 @@
 """ATOM_HOME: the one owner-only folder that holds the database, the keys and the demonstration's credentials."""
 
+import fcntl
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,16 @@ class Home:
         """Make the folder, readable by its owner only. Raises OSError where that cannot be done."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Wait until no other process sets this folder up, and keep others waiting meanwhile. Raises OSError."""
+        descriptor = os.open(self.path / "init.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def create_database(self) -> None:
         """Make the database's file, empty and owner-only, so that SQLite gives its other files the same mode."""

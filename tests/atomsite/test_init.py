@@ -1,5 +1,6 @@
 """`manage.py init`, in a database and a home of its own."""
 
+import fcntl
 import json
 import stat
 from collections import Counter
@@ -17,7 +18,7 @@ from django.db import DatabaseError
 from django_q.models import Schedule
 
 from atomsite.home import Home
-from atomsite.initial import credentials, initialise
+from atomsite.initial import Made, credentials, initialise
 from audit.models import AuditEvent
 from governance import keys
 from governance.models import Agent, AgentKey
@@ -179,6 +180,26 @@ def test_a_failure_leaves_no_half_made_state_and_the_next_call_succeeds(home: Ho
     assert Host.objects.get().key_digest == keys.digest(StateFolder(home.host_state).key())
     assert isinstance(kept["agents"], dict)
     assert AgentKey.objects.filter(digest=keys.digest(kept["agents"]["intern"]["key"])).exists()
+
+
+def test_two_at_once_come_one_after_the_other(home: Home) -> None:
+    def is_set_up_elsewhere() -> bool:
+        with (home.path / "init.lock").open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    steps = []
+    for name in ("call_command", "initialise", "schedules_install"):
+        what = f"atomsite.management.commands.init.{name}"
+        steps.append(patch(what, side_effect=lambda *_, **__: held.append(is_set_up_elsewhere()) or Made()))
+    held: list[bool] = []
+    with steps[0], steps[1], steps[2]:
+        init("--quiet")
+    assert held == [True, True, True]
+    assert not is_set_up_elsewhere()
 
 
 @pytest.mark.parametrize(

@@ -44,16 +44,9 @@ class Command(AtomCommand):
         keeps = not options["no_credentials"]
         try:
             settings.HOME.create()
-            if settings.IS_SQLITE and str(settings.DATABASES["default"]["NAME"]) == str(settings.HOME.database):
-                settings.HOME.create_database()
-            call_command("migrate", interactive=False, verbosity=0)
-            made = initialise(
-                settings.HOME,
-                url=settings.ATOM_URL,
-                has_demonstration=not options["no_demo"],
-                keeps_credentials=keeps,
-            )
-            schedules_install()
+            # Of two that begin at once the second finds what the first made; half of it would fail it.
+            with settings.HOME.one_at_a_time():
+                made = _set_up(has_demonstration=not options["no_demo"], keeps_credentials=keeps)
             problems = policy_is_sound(databases=[DEFAULT_DB_ALIAS])
         except DatabaseError as error:
             raise UnavailableError(f"The database cannot be used: {error}") from error
@@ -83,6 +76,18 @@ class Command(AtomCommand):
             return
         for name, agent in made.agents.items():
             self.stdout.write(f"Key of demo-{name} (shown this once): {agent['key']}")
+
+
+def _set_up(*, has_demonstration: bool, keeps_credentials: bool) -> Made:
+    home = settings.HOME
+    if settings.IS_SQLITE and str(settings.DATABASES["default"]["NAME"]) == str(home.database):
+        home.create_database()
+    call_command("migrate", interactive=False, verbosity=0)
+    made = initialise(
+        home, url=settings.ATOM_URL, has_demonstration=has_demonstration, keeps_credentials=keeps_credentials
+    )
+    schedules_install()
+    return made
 
 
 def _as_json(made: Made, *, shows_secrets: bool) -> dict[str, object]:
