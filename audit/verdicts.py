@@ -161,7 +161,8 @@ def _newest() -> int:
 def _walked(known: TrailVerdict, keys: PublicKeys, now: datetime, most: int, newest: int) -> TrailVerdict:
     walk = known.walk
     if walk is None:
-        if known.whole_us is not None and _time(known.whole_us) + _WALK_EVERY > now:
+        # One that began in the future was begun by a clock that was wrong.
+        if known.whole_us is not None and now - _WALK_EVERY < _time(known.whole_us) <= now:
             return known
         walk = Walk(0, _us(now))
     report, until = _verified(walk.checkpoint, None, keys, most)

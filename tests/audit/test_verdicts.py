@@ -72,6 +72,12 @@ def test_tampering_with_what_was_verified_is_found_by_the_walk_and_told_once(sea
     assert turned() == ["tampered", "sound"]
 
 
+def test_a_walk_that_a_wrong_clock_began_does_not_put_the_next_one_off(sealed: None) -> None:
+    now = timezone.now()
+    assert verdict_update(now + timedelta(days=400)).whole_at == now + timedelta(days=400)
+    assert verdict_update(now).whole_at == now
+
+
 def test_new_tampering_a_trigger_and_a_rollback_are_found_at_the_next_look(
     sealed: None, tmp_path: Path, settings: Any
 ) -> None:
