@@ -1,6 +1,7 @@
 """Hosts, sessions and what can happen to a session more than once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -366,3 +367,8 @@ class ServerStart(models.Model):
 
     def __str__(self) -> str:
         return self.started_at.isoformat()
+
+    @classmethod
+    def was_within(cls, period: timedelta, now: datetime) -> bool:
+        """Return whether there was one so shortly ago; one that a clock ahead of time wrote is none."""
+        return cls.objects.filter(started_at__gt=now - period, started_at__lt=now + period).exists()

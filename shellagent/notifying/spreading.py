@@ -91,8 +91,7 @@ def hosts_watch(now: datetime) -> int:
     """Tell once of each host that fell silent. Returns how many are told of anew."""
     if not is_wanted(Kind.HOST_OFFLINE):
         return 0
-    newest = ServerStart.objects.order_by("-started_at").first()
-    if newest is not None and (now - newest.started_at).total_seconds() < OFFLINE_TOLD_SECONDS:
+    if ServerStart.was_within(timedelta(seconds=OFFLINE_TOLD_SECONDS), now):
         return 0  # they had no time to be heard of
     found = 0
     expected = Host.objects.filter(is_enabled=True, desired_state=Desired.RUNNING.value, last_seen_at__isnull=False)

@@ -48,8 +48,7 @@ def leases_tidy() -> tuple[int, int]:
     Returns how many were lost and how many queued again. No lease dies within a minute of the server's start.
     """
     now = timezone.now()
-    newest = ServerStart.objects.order_by("-started_at").first()
-    if newest and newest.started_at > now - timedelta(seconds=limits.SERVER_GRACE_SECONDS):
+    if ServerStart.was_within(timedelta(seconds=limits.SERVER_GRACE_SECONDS), now):
         return 0, 0
     dead_before = now - timedelta(seconds=limits.LOST_AFTER_SECONDS)
     silent = ShellSession.objects.filter(status=Status.RUNNING, lease_expires_at__lt=dead_before)
