@@ -33,7 +33,8 @@ def enrolment_issue(*, name: str, actor: Party, is_local: bool = False) -> str:
     host = Host.objects.filter(name=name).first() or Host(name=name)
     host.is_local = host.is_local or is_local
     host.full_clean()
-    host.save()
+    # Of a known one nothing else is written: somebody may have changed it since it was read.
+    host.save(update_fields=["is_local"] if host.pk else None)
     made = keys.make(keys.KeyKind.ENROLMENT)
     expires_at = timezone.now() + timedelta(seconds=limits.ENROLMENT_SECONDS)
     EnrolmentCode.objects.create(host=host, digest=made.digest, expires_at=expires_at)
@@ -52,7 +53,8 @@ def host_enrol(*, code: str, facts: HostFacts) -> tuple[Host, str]:
     with transaction.atomic():
         codes = EnrolmentCode.objects.filter(digest=keys.digest(code), used_at=None, expires_at__gt=now)
         if known and codes.update(used_at=now):
-            return _enrolled(known.host, facts)
+            # Read again under a lock: somebody may have changed it since, and the whole row is written.
+            return _enrolled(Host.objects.select_for_update(no_key=True).get(pk=known.host_id), facts)
     if known:
         key_refused(host_party(known.host), "used or expired", key=known.pk)
     raise UnauthenticatedError("This enrolment code is unknown, used or expired. Ask an operator for a new one.")

@@ -1,8 +1,12 @@
 """An enrolment code works once, for ten minutes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from audit.models import AuditEvent
@@ -41,3 +45,30 @@ def test_an_unknown_code_leaves_no_event(db: None) -> None:
     with pytest.raises(ProblemError):
         host_enrol(code="ate_unknown", facts=FACTS)
     assert refused_names() == []
+
+
+@contextmanager
+def disabled_before(statement: str) -> Iterator[None]:
+    """Have somebody disable every host right before the first statement that begins like this."""
+    has_been: list[str] = []
+
+    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith(statement) and not has_been:
+            has_been.append(sql)
+            Host.objects.update(is_enabled=False)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(wrapper):
+        yield
+    assert has_been
+
+
+def test_a_host_that_is_disabled_meanwhile_stays_disabled(db: None) -> None:
+    code = enrolment_issue(name="here", actor=SYSTEM)
+    with disabled_before('UPDATE "shellagent_enrolmentcode"'):
+        host_enrol(code=code, facts=FACTS)
+    assert not Host.objects.get().is_enabled
+    Host.objects.update(is_enabled=True)
+    with disabled_before('UPDATE "shellagent_host"'):
+        enrolment_issue(name="here", actor=SYSTEM)
+    assert not Host.objects.get().is_enabled
