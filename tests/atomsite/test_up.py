@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,15 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+from django_q.models import Schedule
 
 from atomsite.commands import UnavailableError, check_set_up
 from atomsite.console import Console
 from atomsite.home import Home
 from atomsite.up import CannotStartError, Plan, check_port, check_redis, is_healthy, only_one, run
 from atomsite.worker.management.commands import qcluster
+from shellagent.tasks import schedules_install
 from tests.database import OwnDatabase
 
 pytestmark = pytest.mark.e2e
@@ -281,3 +285,12 @@ def test_a_folder_whose_name_has_a_space_gets_its_anchors(tmp_path: Path) -> Non
     home = tmp_path / "my data 100%"
     done = manage("shell", "--no-imports", "-c", look, ATOM_HOME=str(home))
     assert done.stdout == f"['{home}/audit-anchors.txt']\n", done.stderr
+
+
+def test_a_worker_mends_schedules_that_a_wrong_clock_wrote(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedules_install()
+    Schedule.objects.update(next_run=timezone.now() + timedelta(days=400))
+    monkeypatch.setattr(qcluster, "check_set_up", lambda: None)
+    monkeypatch.setattr("django_q.management.commands.qcluster.Cluster", Mock)
+    qcluster.Command().handle()
+    assert not Schedule.objects.filter(next_run__gt=timezone.now()).exists()

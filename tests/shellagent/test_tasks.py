@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.utils import timezone
 from django_q.models import Schedule
 
@@ -104,6 +105,27 @@ def test_schedules_are_what_the_list_says(db: None) -> None:
     assert all(callable(getattr(tasks, name.rpartition(".")[2])) for name in tasks.SCHEDULED)
 
 
+def test_a_schedule_that_two_made_at_once_is_one_again(db: None) -> None:
+    tasks.schedules_install()
+    Schedule.objects.create(func="shellagent.tasks.tidy", name="shellagent.tasks.tidy", schedule_type=Schedule.MINUTES)
+    tasks.schedules_install()
+    assert Schedule.objects.count() == len(tasks.SCHEDULED)
+
+
+@pytest.mark.parametrize("away", [timedelta(days=400), timedelta(days=-400), timedelta(hours=1)])
+def test_what_a_wrong_clock_or_a_long_pause_left_is_due_now(db: None, away: timedelta) -> None:
+    tasks.schedules_install()
+    now = timezone.now()
+    far = Schedule.objects.filter(func="shellagent.tasks.tidy")
+    far.update(next_run=now + away)
+    assert tasks.schedules_mend(now) == 1
+    assert far.get().next_run == now
+    assert tasks.schedules_mend(now) == 0
+    far.update(next_run=now + away)
+    tasks.schedules_install()
+    assert abs(far.get().next_run - now) < timedelta(minutes=1)
+
+
 def test_the_workers_health(db: None) -> None:
     now = timezone.now()
     assert tasks.worker_health(now) == "not scheduled"
@@ -112,3 +134,5 @@ def test_the_workers_health(db: None) -> None:
     assert tasks.worker_health(now) == "ok"
     assert tasks.worker_health(now + timedelta(minutes=2)) == "ok"
     assert tasks.worker_health(now + timedelta(minutes=4)) == "late"
+    # The clock was set back, and nothing runs before then.
+    assert tasks.worker_health(now - timedelta(minutes=4)) == "late"

@@ -3,9 +3,11 @@
 from typing import Any
 
 from django.db import DatabaseError
+from django.utils import timezone
 from django_q.management.commands import qcluster
 
 from atomsite.commands import AtomCommand, UnavailableError, check_set_up
+from shellagent.tasks import schedules_mend
 
 
 class Command(AtomCommand, qcluster.Command):  # type: ignore[misc]  # django-q2 has no types
@@ -22,6 +24,9 @@ class Command(AtomCommand, qcluster.Command):  # type: ignore[misc]  # django-q2
         """Run until stopped. Without tables it would try for ever; a database that is gone may come back."""
         try:
             check_set_up()
+            schedules_mend(timezone.now())
+        except DatabaseError:
+            pass
         except UnavailableError as error:
             if not isinstance(error.__cause__, DatabaseError):
                 raise
