@@ -191,11 +191,14 @@ def test_two_at_once_come_one_after_the_other(home: Home) -> None:
                 return True
             return False
 
-    steps = []
-    for name in ("call_command", "initialise", "schedules_install"):
-        what = f"atomsite.management.commands.init.{name}"
-        steps.append(patch(what, side_effect=lambda *_, **__: held.append(is_set_up_elsewhere()) or Made()))
     held: list[bool] = []
+
+    def step(*_: object, **__: object) -> Made:
+        held.append(is_set_up_elsewhere())
+        return Made()
+
+    names = ("call_command", "initialise", "schedules_install")
+    steps = [patch(f"atomsite.management.commands.init.{name}", side_effect=step) for name in names]
     with steps[0], steps[1], steps[2]:
         init("--quiet")
     assert held == [True, True, True]
