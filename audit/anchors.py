@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from logging.handlers import SysLogHandler
 from pathlib import Path
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS: Final = 5
 #: As many checkpoints are read at a time when a sink was away for long.
 _BATCH: Final = 500
+#: As long may a sink's name be, beside which it is kept what it has got.
+_LONGEST: Final = 200
 #: A failure that goes on is written again after so long.
 _REMEMBERED_FOR: Final = timedelta(minutes=1)
 
@@ -69,7 +72,8 @@ def anchors_publish(now: datetime) -> dict[str, str]:
         reason = ""
         try:
             _publish(sink, now)
-        except (OSError, SinkError) as error:  # those of `requests` are OSErrors
+        # Those of `requests` are OSErrors; a host's name that none can have is a ValueError of several libraries.
+        except (OSError, ValueError) as error:
             failed[sink] = reason = _reason(error)
             logger.error("a checkpoint could not be published at %s: %s", sink_label(sink), reason)
         _remember(sink_label(sink), reason, now)
@@ -109,6 +113,8 @@ def _remember(label: str, reason: str, now: datetime) -> None:
 
 
 def _sender(sink: str) -> Callable[[Sequence[str]], None]:
+    if len(sink) > _LONGEST:
+        raise SinkError(f"{sink_label(sink)[:80]!r}… is too long: a sink's name has {_LONGEST} characters at most.")
     kind, _, rest = sink.partition(":")
     if path := sink_file(sink):
         return lambda notes: _append(path, notes)
@@ -130,7 +136,14 @@ def _append(path: Path, notes: Sequence[str]) -> None:
         # What a crash cut short is closed, so that the next note begins on a line of its own.
         is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         content = ("\n\n" if is_cut else "") + "".join(f"{note}\n" for note in notes)
-        stream.write(content.encode())
+        left = memoryview(content.encode())
+        try:
+            while left:  # a disk that is nearly full takes a part, and has its error for the rest
+                left = left[stream.write(left) :]
+        except OSError:
+            with suppress(OSError):  # a file that can only be appended to keeps the part
+                stream.truncate(size)
+            raise
         os.fsync(descriptor)
 
 

@@ -1,5 +1,6 @@
 """Publishing to receivers that are really there, and to ones that were away: nothing is left out, nobody waits."""
 
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -142,6 +143,34 @@ def test_syslog_gets_a_line_for_each_checkpoint(tmp_path: Path, kind: str) -> No
         assert line.startswith("<86>atom-audit: ")
         text, _, signature = line.rstrip("\0").removeprefix("<86>atom-audit: ").rpartition(" | ")
         assert text.replace(" | ", "\n") + f"\n\n{signature}\n" == note
+
+
+@pytest.mark.parametrize("wrong", ["https://log..example.com/", "syslog:log..example.com:514", "http://[::1/"])
+def test_a_host_that_cannot_be_keeps_nothing_from_the_others(tmp_path: Path, receiver: Receiver, wrong: str) -> None:
+    seal()
+    assert set(publish(wrong, receiver.address)) == {wrong}
+    assert len(receiver.bodies) == 1
+
+
+def test_a_name_that_is_too_long_to_keep_is_said(receiver: Receiver) -> None:
+    seal()
+    name = receiver.address + 200 * "x"
+    assert "is too long" in publish(name)[name]
+    assert "is too long" in anchors.sink_problem(name)
+    assert receiver.bodies == []
+
+
+def test_what_a_full_disk_cut_short_is_not_taken_for_published(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.txt"
+    sent = [seal(), seal()]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(sent[0]) + 100, limits[1]))
+    try:
+        assert set(publish(f"file:{path}")) == {f"file:{path}"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert publish(f"file:{path}") == {}
+    assert list(notes.notes_in(path.read_text().splitlines(keepends=True))) == sent
 
 
 def test_a_name_that_is_no_sink_is_said(db: None) -> None:
