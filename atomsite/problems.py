@@ -1,6 +1,7 @@
 """Every error as RFC 9457 `application/problem+json`, in one place, and the pages that explain the types."""
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Suspicio
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import is_valid_path
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -150,6 +152,8 @@ def _unavailable(error: Exception) -> ProblemError:
 
 
 _NO_FIELD = api_settings.NON_FIELD_ERRORS_KEY
+#: Of these our own sentence says what to send instead.
+_SAID_BETTER = (exceptions.NotAuthenticated, exceptions.NotAcceptable, exceptions.UnsupportedMediaType)
 _FROM_FRAMEWORK: dict[int, type[ProblemError]] = {
     401: UnauthenticatedError,
     403: ForbiddenError,
@@ -175,7 +179,7 @@ def _from_framework(error: exceptions.APIException) -> tuple[ProblemError, dict[
         wait = max(1, round(getattr(error, "wait", None) or 1))
         return TooManyError(f"Too many requests. Try again in {wait} s.", retry_after=wait), headers
     problem = _FROM_FRAMEWORK.get(error.status_code, InvalidError)
-    return problem(str(error.detail)), headers
+    return problem() if isinstance(error, _SAID_BETTER) else problem(str(error.detail)), headers
 
 
 def _first_text(detail: Any) -> str:
@@ -199,7 +203,19 @@ def problem_index(request: HttpRequest, slug: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an unknown address: a problem under /api/, a page elsewhere."""
-    return _plain(request, NotFoundError("There is nothing at this address."))
+    return _plain(request, NotFoundError(f"There is nothing at this address.{_meant(request.path)}"))
+
+
+def _meant(path: str) -> str:
+    """Return a sentence, after a blank, on what an address under /api/ may have been meant to be."""
+    tidy = re.sub("/{2,}", "/", path).rstrip("/")
+    if not tidy.startswith("/api/"):
+        return ""
+    if tidy != path and is_valid_path(tidy):
+        return f" There is at {tidy}: a slash is too much."
+    if tidy.startswith("/api/local-agent/sessions/"):
+        return " A session's id is a UUID in small letters."
+    return " All addresses are at /api/docs."
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -208,7 +224,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _plain(request: HttpRequest, problem: ProblemError) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if request.path.lstrip("/").startswith("api/"):
         return JsonResponse(body_of(problem), status=problem.status, content_type=CONTENT_TYPE)
     row = {"type": problem.type, "title": problem.title, "status": problem.status, "next": "", "text": problem.detail}
     return render(request, "problems.html", {"problems": [row], "slug": problem.type}, status=problem.status)

@@ -1,6 +1,7 @@
 """The bodies that the API takes and gives, for validation, the schema and the browsable forms."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework import serializers
@@ -19,6 +20,14 @@ def check_env(value: dict[str, str]) -> None:
             raise serializers.ValidationError(f"{name!r} is not a variable's name.")
         if "\0" in text:
             raise serializers.ValidationError(f"The value of {name} holds a NUL.")
+
+
+class AskedField(serializers.ChoiceField):
+    """One of a few words that a caller sends. An error names them all."""
+
+    def __init__(self, choices: Sequence[str], **options: Any) -> None:
+        super().__init__(choices, **options)
+        self.error_messages["invalid_choice"] = f"{{input!r}} is none of these: {', '.join(choices)}."
 
 
 class ExecuteSerializer(serializers.Serializer[Any]):
@@ -94,7 +103,7 @@ class ApproveSerializer(serializers.Serializer[Any]):
     """Decide on a session that waits."""
 
     session_id = serializers.UUIDField()
-    decision = serializers.ChoiceField(choices=["approve", "reject"])
+    decision = AskedField(choices=["approve", "reject"])
     reason = serializers.CharField(
         required=False, allow_blank=True, max_length=limits.REASON_MAX_CHARACTERS, help_text="Required to reject."
     )
@@ -121,7 +130,7 @@ class ControlSerializer(serializers.Serializer[Any]):
 class KillSwitchSerializer(serializers.Serializer[Any]):
     """Switch it on or off: for a host, for an agent, or with neither for everything."""
 
-    state = serializers.ChoiceField(choices=["on", "off"])
+    state = AskedField(choices=["on", "off"])
     reason = serializers.CharField(max_length=limits.REASON_MAX_CHARACTERS, help_text="Everybody reads it.")
     host = serializers.CharField(required=False, allow_blank=True, max_length=60, help_text="Its id or name.")
     agent = serializers.CharField(required=False, allow_blank=True, max_length=60, help_text="Its id or name.")
@@ -130,7 +139,7 @@ class KillSwitchSerializer(serializers.Serializer[Any]):
 class SessionFilterSerializer(serializers.Serializer[Any]):
     """What the list of sessions can be narrowed to."""
 
-    status = serializers.ChoiceField(choices=[item.value for item in Status], required=False)
+    status = AskedField(choices=[item.value for item in Status], required=False)
     agent = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
     host = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
     category = serializers.CharField(required=False, max_length=10)
@@ -142,7 +151,7 @@ class ReadSerializer(serializers.Serializer[Any]):
     """How a session is read."""
 
     wait_seconds = serializers.IntegerField(required=False, default=0, min_value=0, max_value=limits.WAIT_MAX_SECONDS)
-    encoding = serializers.ChoiceField(choices=["text", "base64"], required=False, default="text")
+    encoding = AskedField(choices=["text", "base64"], required=False, default="text")
 
 
 class FollowSerializer(ReadSerializer):
@@ -153,8 +162,9 @@ class FollowSerializer(ReadSerializer):
         required=False,
         default="0",
         help_text="The offset to read from, or two with a comma between them: for stdout and for stderr.",
+        error_messages={"invalid": "One offset, or two with a comma between them, such as 0,0."},
     )
-    stream = serializers.ChoiceField(choices=list(STREAMS), required=False, help_text="One stream only.")
+    stream = AskedField(choices=list(STREAMS), required=False, help_text="One stream only.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         offsets = [int(text) for text in attrs["after"].split(",")]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -159,6 +160,40 @@ def test_the_dry_run_refuses_what_execute_refuses(scene: Scene, bad: Bad) -> Non
     answer = caller.call("POST", f"/api/agents/{agent.pk}/governance", bad.body, **bad.extra)
     assert (answer.status, answer.problem) == (bad.status, bad.problem)
     assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/api/local-agent/status/", "There is at /api/local-agent/status: a slash is too much."),
+        ("//api/local-agent/status", "There is at /api/local-agent/status: a slash is too much."),
+        ("/api/local-agent/sessions/7", "A session's id is a UUID in small letters."),
+        ("/api/local-agent/executes/", "All addresses are at /api/docs."),
+    ],
+)
+def test_an_address_where_there_is_nothing(path: str, says: str) -> None:
+    answer = Caller().client.get("/", PATH_INFO=path)
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    assert answer.json()["detail"] == f"There is nothing at this address. {says}"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("sessions?status=done", "'done' is none of these: denied, pending, queued"),
+        (f"sessions/{UUID(int=1)}/output?after=x", "One offset, or two"),
+    ],
+)
+def test_a_query_is_told_what_it_may_hold(scene: Scene, query: str, says: str) -> None:
+    answer = scene.as_agent(Maturity.AUTONOMOUS).call("GET", f"/api/local-agent/{query}")
+    assert (answer.status, says in answer.json["detail"]) == (400, True), answer.json
+
+
+def test_what_the_headers_lack_is_said(scene: Scene) -> None:
+    answer = Caller().call("POST", EXECUTE, {"command": "ls"})
+    assert "`Authorization: Bearer ata_…`" in answer.json["detail"]
+    answer = scene.as_agent(Maturity.AUTONOMOUS).call("POST", EXECUTE, b"ls", content_type="text/plain")
+    assert answer.json["detail"] == "Send JSON: `Content-Type: application/json`."
 
 
 def test_a_syntax_error_names_the_place(scene: Scene) -> None:
