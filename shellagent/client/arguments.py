@@ -1,6 +1,7 @@
 """What every command line of this product that is not Django's shares: a parser, and how a command ends."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
+
+
+def seconds(text: str) -> float:
+    """Return a time to wait; `inf` is as long as it takes."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not found >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more, or inf")
+    return found
 
 
 def _columns() -> int:
@@ -65,6 +77,9 @@ def piped(program: Callable[[], int]) -> int:
         sys.stdout = _nowhere()
     if sys.stderr is None:
         sys.stderr = _nowhere()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of few characters, such as that of Latin-1, shows the others as escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return program()

@@ -3,12 +3,13 @@
 import argparse
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from shellagent.client import running, shown
-from shellagent.client.arguments import Parser, ended, piped
+from shellagent.client.arguments import Parser, ended, piped, seconds
 from shellagent.client.atom import VERSION, Atom
 from shellagent.client.cli_programs import add_program_actions
 from shellagent.client.credentials import find_access, is_exposed
@@ -61,7 +62,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     )
     if hasattr(options, "work_here"):
         return ended(lambda: int(options.work_here(options)), manner.complain)
-    return ended(lambda: _with_server(options, manner), manner.complain)
+
+    def work() -> int:
+        _check_texts(sys.argv[1:] if arguments is None else arguments)
+        return _with_server(options, manner)
+
+    return ended(work, manner.complain)
 
 
 def parser() -> Parser:
@@ -113,12 +119,12 @@ def _add_command(parser: Parser) -> None:
 
 
 def _add_id(parser: Parser) -> None:
-    parser.add_argument("id", help="the session's id")
+    parser.add_argument("id", type=_session_id, help="the session's id")
 
 
 def _add_wait(parser: Parser) -> None:
     text = "how long to wait for an approval or the host; 45"
-    parser.add_argument("--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS", help=text)
+    parser.add_argument("--wait", type=seconds, default=WAIT_SECONDS, metavar="SECONDS", help=text)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -126,6 +132,12 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _session_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text.lower()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a session's id: `atom list` shows them")
+    return text.lower()
 
 
 def _limit(text: str) -> int:
@@ -147,14 +159,18 @@ def _with_server(options: argparse.Namespace, manner: running.Manner) -> int:
         return code
 
 
+def _check_texts(words: Sequence[str]) -> None:
+    """Raise StateError for bytes that are no text: JSON cannot carry them."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise StateError(f"{word!r} holds bytes that are not UTF-8. Name a file by a pattern instead.") from None
+
+
 def _asked(options: argparse.Namespace) -> str | list[str]:
-    """Return one line of text, or a program and its arguments. Raises StateError for what is no text."""
-    words = [options.command, *options.arguments]
-    try:
-        "".join(words).encode()
-    except UnicodeEncodeError:
-        raise StateError("The command holds bytes that are not UTF-8. Name the file by a pattern instead.") from None
-    return words if options.arguments else words[0]
+    """Return one line of text, or a program and its arguments."""
+    return [options.command, *options.arguments] if options.arguments else options.command
 
 
 def _run(atom: Atom, options: argparse.Namespace) -> int:

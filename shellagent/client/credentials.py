@@ -62,6 +62,9 @@ def checked_url(url: str) -> str:
         is_good = False
     if not is_good or parts.username or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise StateError(f"{url!r} is not the address of a server: it looks like https://atom.example.com.")
+    if parts.path.rstrip("/").endswith(("/api", "/api/local-agent")):
+        server = url[: url.rindex("/api")]
+        raise StateError(f"{url!r} is an address of the API. Give the server's: {server}")
     return url.rstrip("/")
 
 

@@ -70,7 +70,14 @@ def run(atom: Atom, ask: Callable[[int], Session], manner: Manner) -> int:
 
 def resume(atom: Atom, session_id: str, manner: Manner) -> int:
     """Follow a session that was asked for before. Ctrl-C leaves it running. Raises CallError."""
-    return _Running(atom, manner).end_of(atom.session(session_id))
+    session = atom.session(session_id)
+    try:
+        return _Running(atom, manner).end_of(session)
+    except KeyboardInterrupt:
+        manner.note(f"session {session.id} goes on without this: take it up again by its id, or cancel it")
+        if manner.is_json:
+            sys.stdout.write(as_json(Exit.CANCELLED, session))
+        return Exit.CANCELLED
 
 
 def exit_code(session: Session) -> int:
@@ -111,8 +118,8 @@ class _Running:
 
     def _wait(self, session: Session, give_up_at: float) -> Session:
         begun = time.monotonic()
-        left = MOST_WAIT_SECONDS if session.is_started else int(give_up_at - begun)
-        found = self._get(session, max(1, min(MOST_WAIT_SECONDS, left)))
+        left = MOST_WAIT_SECONDS if session.is_started else give_up_at - begun
+        found = self._get(session, max(1, int(min(MOST_WAIT_SECONDS, left))))
         if not found.is_over and found.status == session.status:
             pause(begun)
         return found
@@ -190,10 +197,11 @@ def _cancel(atom: Atom, session: Session, manner: Manner) -> int:
         found = atom.cancel(session.id, reason="Ctrl-C")
     except CallError as error:
         manner.note(f"session {session.id} could not be cancelled: {error}")
+        found = session
     else:
         manner.note(f"session {session.id} {'is ' + found.status if found.is_over else 'is being stopped'}")
-        if manner.is_json:
-            sys.stdout.write(as_json(Exit.CANCELLED, found))
+    if manner.is_json:
+        sys.stdout.write(as_json(Exit.CANCELLED, found))
     return Exit.CANCELLED
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from shellagent.client import running
 from shellagent.client.atom import Atom
 from shellagent.client.credentials import KEY_VARIABLE, read_secret, take_key
-from shellagent.client.errors import CallError
+from shellagent.client.errors import AtomError
 from shellagent.host.arguments import server_url
 from shellagent.host.errors import StateError
 from shellagent.host.state import Enrolment, atom_home
@@ -16,10 +16,10 @@ CREDENTIALS: Final = "credentials.json"
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code, or the one that says why it has none. Raises AtomError."""
+    """Run the command and return its exit code, or the one that says why it has none."""
     manner = running.Manner(is_json=options.json, wait_seconds=options.wait, program="localagent")
-    with Atom(*_who(options)) as atom:
-        try:
+    try:
+        with Atom(*_who(options)) as atom:
             return running.run(
                 atom,
                 lambda wait_seconds: atom.execute(
@@ -32,9 +32,9 @@ def execute(options: argparse.Namespace) -> int:
                 ),
                 manner,
             )
-        except CallError as error:
-            manner.complain(error, str(error))
-            return error.ends_with
+    except AtomError as error:
+        manner.complain(error, str(error))
+        return error.ends_with
 
 
 def _who(options: argparse.Namespace) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shellagent import protocol
-from shellagent.client.arguments import Parser
+from shellagent.client.arguments import Parser, seconds
 from shellagent.client.credentials import read_secret, take_key
 from shellagent.client.errors import Exit
 from shellagent.client.terminal import without_escapes
@@ -131,7 +131,7 @@ def _add_execute(execute: Parser) -> None:
     execute.add_argument("--reason", metavar="TEXT", help="why, for whoever approves it")
     execute.add_argument("--on-host", metavar="NAME", help="the host to run on, where the agent may use several")
     execute.add_argument(
-        "--wait", type=float, default=45.0, metavar="SECONDS", help="how long to wait for an approval or the host; 45"
+        "--wait", type=seconds, default=45.0, metavar="SECONDS", help="how long to wait for an approval or the host; 45"
     )
 
 

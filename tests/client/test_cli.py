@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shellagent.client import cli, credentials, patience, terminal
+from shellagent.client.errors import StateError
 from tests.client.conftest import EXECUTE, ONE, SESSION, Call
 from tests.host.server import StubServer
 
@@ -197,12 +198,58 @@ def test_lists_and_answers_for_people(atom: Call, server: StubServer) -> None:
     assert (done.code, "matrix:delete:INTERN: A person." in done.out) == (75, True)
 
 
-@pytest.mark.parametrize("words", [["run"], ["policy"], ["list", "--limit", "0"], ["run", "--env", "x", "ls"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["policy"],
+        ["list", "--limit", "0"],
+        ["run", "--env", "x", "ls"],
+        ["run", "--wait", "nan", "ls"],
+        ["run", "--wait=-1", "ls"],
+        ["wait", "nonsense"],
+        ["show", ""],
+    ],
+)
 def test_a_usage_error_is_64(call: Call, words: list[str]) -> None:
     done = call(*words)
     assert (done.code, "usage:" in done.err) == (64, True)
 
 
-def test_bytes_that_are_no_text_are_refused_before_they_are_sent(atom: Call, server: StubServer) -> None:
-    done = atom("run", "ls", "\udcff")
+@pytest.mark.parametrize(
+    "words", [["run", "ls", "\udcff"], ["run", "--reason", "\udcff", "ls"], ["list", "--status", "\udcff"]]
+)
+def test_bytes_that_are_no_text_are_refused_before_they_are_sent(
+    atom: Call, server: StubServer, words: list[str]
+) -> None:
+    done = atom(*words)
     assert (done.code, "UTF-8" in done.err, server.calls) == (64, True, [])
+
+
+def test_it_waits_as_long_as_it_takes(atom: Call, server: StubServer) -> None:
+    server.bend(EXECUTE, lambda _: (202, {**SESSION, "status": "pending"}))
+    server.bend(ONE, lambda _: (200, {**SESSION, "status": "succeeded", "exit_code": 0}))
+    assert atom("run", "--wait", "inf", "ls").code == 0
+
+
+def test_json_stays_json_at_ctrl_c(atom: Call, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    pending = (202, {**SESSION, "status": "pending"})
+    server.bend(ONE, lambda _: pending)
+    monkeypatch.setattr("shellagent.client.running.pause", interrupt)
+    server.bend(ONE, lambda _: pending)
+    done = atom("wait", "--json", SESSION["id"])
+    assert (done.code, done.json["process_exit_code"], "goes on" in done.err) == (130, 130, True)
+    server.bend(EXECUTE, lambda _: pending)
+    server.bend(ONE, lambda _: pending)
+    server.bend(f"{ONE}/cancel", lambda _: (503, {"detail": "Busy."}))
+    done = atom("run", "--json", "ls")
+    assert (done.code, done.json["status"], "could not be cancelled" in done.err) == (130, "pending", True)
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/local-agent", "/under/api/local-agent"])
+def test_an_address_of_the_api_is_no_servers(path: str) -> None:
+    with pytest.raises(StateError, match=r"Give the server's: https://x(/under)?$"):
+        credentials.checked_url(f"https://x{path}")

@@ -58,6 +58,13 @@ def test_a_wrong_call_keeps_its_code_where_nobody_reads_the_error(no_reader: int
     assert done.returncode == 64
 
 
+def test_a_terminal_of_few_characters_shows_the_others_as_escapes(tmp_path: Path) -> None:
+    environment = {**_environment(tmp_path), "PYTHONIOENCODING": "ascii"}
+    source = "from shellagent.client.arguments import piped; piped(lambda: print('\u2026'))"
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u2026\n", b"")
+
+
 @pytest.mark.parametrize(
     ("target", "code", "said"),
     [(">&-", 0, ""), (">/dev/full", 70, "What was printed could not be written: No space left on device.\n")],

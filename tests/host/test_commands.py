@@ -330,7 +330,8 @@ def test_execute_takes_the_key_of_the_named_agent(server: StubServer, command: C
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["process_exit_code"] == 0
     assert (seen[0]["command"], seen[0]["working_directory"], seen[0]["timeout_seconds"]) == ("ls", "/srv", 7)
-    assert command("localagent", "execute", "ls", "--agent", "nobody").returncode == 64
+    unknown = command("localagent", "execute", "ls", "--agent", "nobody", "--json")
+    assert (unknown.returncode, json.loads(unknown.stdout)["process_exit_code"]) == (64, 64)
     assert command("localagent", "execute", "ls").returncode == 64
     elsewhere = command("localagent", "execute", "ls", "--agent", "student", "--host", "127.0.0.1", "--port", "9")
     assert (elsewhere.returncode, len(seen)) == (69, 1)
