@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Raised when the code decides differently for the same tables, so that the policy's version changes with it.
-ENGINE: Final = 5
+ENGINE: Final = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from governance.policy.environment import refused_env_names
 from shellagent.host.errors import RefusedError
 from shellagent.host.tree import MARKER
 from shellagent.protocol import Reason
 
 SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-#: Names that change what a program loads, runs or connects to; a trailing star stands for any ending.
+#: Names that change what a program loads, runs or connects to, besides those that governance refuses; a trailing star
+#: stands for any ending.
 REFUSED_NAMES: Final = """
 LD_* DYLD_* PYTHON* GIT_* PERL* RUBY* NODE_* NPM_* npm_* PIP_* UV_* CARGO* RUST* GOFLAGS GOENV GOPATH GOROOT
 JAVA_* _JAVA_OPTIONS JDK_* MAVEN_* GRADLE_* LUA_* PHP* BASH* ENV IFS PATH PS4 SHELL SHELLOPTS PROMPT_COMMAND
@@ -43,7 +45,7 @@ def build(
 ) -> dict[str, str]:
     """Return the environment of a command. Raises RefusedError for a name that is not allowed or a value with a NUL."""
     for name, value in wanted.items():
-        if not NAME.match(name) or _REFUSED.fullmatch(name):
+        if not NAME.match(name) or _REFUSED.fullmatch(name) or refused_env_names({name: value}):
             raise RefusedError(Reason.HOST_CEILING, f"This host does not pass the environment name {name!r}.")
         if "\0" in value:
             raise RefusedError(Reason.HOST_CEILING, f"The value of {name} holds a NUL byte.")

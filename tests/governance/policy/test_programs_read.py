@@ -1,6 +1,7 @@
 """Programs that read, search, reshape and archive: everyday use is allowed, and nothing hides in their arguments."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -10,9 +11,10 @@ from typing import Final
 
 import pytest
 
+from governance.policy.environment import refused_env_names
 from governance.policy.types import Category, Maturity, Outcome
 
-from .cases import ask, rule_ids
+from .cases import POLICY, ask, rule_ids
 
 CORPUS: Final = Path(__file__).with_name("corpus")
 BELOW_AUTONOMOUS: Final = (Maturity.STUDENT, Maturity.INTERN, Maturity.SUPERVISED)
@@ -106,3 +108,30 @@ def test_no_ps_that_is_allowed_shows_an_environment() -> None:
     allowed = [pair for pair in candidates if ask(["ps", *pair]).outcome is Outcome.ALLOW]
     assert len(allowed) > 20
     assert [pair for pair in allowed if leaking(pair)] == []
+
+
+#: As scripts take a program or a file from the environment: `grep=${GREP:-grep}`.
+_FROM_ENVIRONMENT: Final = re.compile(rb"\$\{([A-Z][A-Z0-9_]*):?[-=+?]")
+
+
+def test_scripts_that_read_take_nothing_from_a_commands_environment() -> None:
+    found = {}
+    for name, entry in POLICY.tables.programs.items():
+        path = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        if path is None or entry.category is not Category.READ:
+            continue
+        content = Path(path).read_bytes()
+        if content.startswith(b"#!"):
+            taken = {match.decode() for match in _FROM_ENVIRONMENT.findall(content)}
+            found[name] = taken.difference(refused_env_names(dict.fromkeys(taken, "x")))
+    assert {name: taken for name, taken in found.items() if taken} == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    """GREP EGREP FGREP DIFF CMP ZCAT LANGUAGE TEXTDOMAINDIR GETCONF_DIR IP_LIB_DIR LESSECHO LESSGLOBALTAGS WORDLIST
+    GAWK_PERSIST_FILE OPENSSL_MODULES LIBMOUNT_FSTAB PROC_NET_TCP ZIP CONTAINER_HOST GOAUTH""".split(),  # noqa: SIM905
+)
+def test_no_variable_makes_a_program_another_one(name: str) -> None:
+    for maturity in Maturity:
+        assert rule_ids(ask("ls", maturity, env={name: "/tmp/x"})) >= {"environment"}  # noqa: S108 - only a text
