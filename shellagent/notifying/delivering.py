@@ -202,7 +202,9 @@ def _settle(message: Message, delivery: Delivery, duration_ms: int, now: datetim
         ours.update(state=State.SENT, sent_at=now, leased_until=None)
         sinks.update(last_sent_at=now, failing_since=None, last_error="")
         return
-    is_over = delivery.is_final or now - (message.first_tried_at or now) >= GIVE_UP_AFTER
+    # What waits for a sink is given up when that is switched off; this was on its way then.
+    is_off = message.sink_id is not None and not sinks.filter(is_enabled=True).exists()
+    is_over = is_off or delivery.is_final or now - (message.first_tried_at or now) >= GIVE_UP_AFTER
     wait = max(BACKOFF_SECONDS[min(message.attempts, len(BACKOFF_SECONDS)) - 1], delivery.retry_after_seconds)
     ours.update(
         state=State.GIVEN_UP if is_over else State.RETRY, leased_until=None, due_at=now + timedelta(seconds=wait)

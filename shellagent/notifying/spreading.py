@@ -119,8 +119,10 @@ def escalations_watch(now: datetime) -> int:
         )
         waiting = ShellSession.objects.filter(
             pk__in=told.values("session_id"), status=Status.PENDING, expires_at__gt=now
-        ).exclude(requester_user=second)
-        for session_id in waiting.values_list("pk", flat=True):
-            about = f"{session_id}:{preference.user_id}:{second.pk}"
-            found += notice_add(Kind.ESCALATED, about, now=now, session_id=session_id, recipient_id=second.pk)
+        ).select_related("agent")
+        for session in waiting:
+            if may_approve(session, second):
+                continue
+            about = f"{session.pk}:{preference.user_id}:{second.pk}"
+            found += notice_add(Kind.ESCALATED, about, now=now, session_id=session.pk, recipient_id=second.pk)
     return found
