@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import Failure, Schedule
 
 from audit.anchors import anchors_publish
 from audit.counting import days_count
@@ -24,6 +24,7 @@ from shellagent.services import (
 )
 
 _A_DAY = 24 * 60
+_FAILURES_KEPT = timedelta(days=7)
 _WORKER_LATE = timedelta(minutes=3)
 
 #: The only functions that are ever scheduled, and every how many minutes.
@@ -52,7 +53,13 @@ def retire() -> dict[str, int]:
         "output": payloads_retire(AuditErasure.Part.OUTPUT, settings.ATOM_RETENTION_OUTPUT_DAYS),
         "idempotency_keys": idempotency_keys_retire(),
         "messages": messages_retire(timezone.now()),
+        "failures": _failures_retire(timezone.now()),
     }
+
+
+def _failures_retire(now: datetime) -> int:
+    """Forget failed tasks after a week. django-q2 keeps all: without the trail's key, some are thousands a day."""
+    return int(Failure.objects.filter(stopped__lt=now - _FAILURES_KEPT).delete()[0])
 
 
 def seal() -> int:

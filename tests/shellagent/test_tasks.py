@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import Schedule, Task
 
 from audit.models import AuditCheckpoint, AuditErasure, AuditEvent, AuditPayload, AuditPending
 from audit.tags import Tag
 from shellagent import limits, tasks
 from shellagent.models import IdempotencyKey, ServerStart, ShellSession
-from shellagent.services import payloads_retire
+from shellagent.services import erasing, payloads_retire
 from shellagent.states import Status
 from tests.shellagent.scene import ALLOWED, ASKED, Scene, report, reread, tags
 
@@ -54,10 +54,11 @@ def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, setting
         "output": 0,
         "idempotency_keys": 0,
         "messages": 0,
+        "failures": 0,
     }  # the request and the decision
     settings.ATOM_RETENTION_OUTPUT_DAYS = 99
-    assert tasks.retire() == {"requests": 0, "output": 1, "idempotency_keys": 0, "messages": 0}
-    assert tasks.retire() == {"requests": 0, "output": 0, "idempotency_keys": 0, "messages": 0}
+    assert tasks.retire() == {"requests": 0, "output": 1, "idempotency_keys": 0, "messages": 0, "failures": 0}
+    assert tasks.retire() == {"requests": 0, "output": 0, "idempotency_keys": 0, "messages": 0, "failures": 0}
     assert set(AuditPayload.objects.filter(erased_at=None).values_list("session_id", flat=True)) == {waiting.pk}
     # The rows stay, with the commitments that the events of the request and of the retention name.
     gone = AuditPayload.objects.filter(session_id=ended.pk)
@@ -71,6 +72,21 @@ def test_retire_removes_what_is_old_of_sessions_that_ended(scene: Scene, setting
     # What is left of the session is shown without them.
     shown = scene.as_agent(ALLOWED[0]).get(f"/api/local-agent/sessions/{ended.pk}").json
     assert (shown["command"], shown["stdout"], shown["exit_code"]) == (None, "", 0)
+
+
+def test_ageing_out_leaves_time_for_the_rest_of_the_task(settings: Any) -> None:
+    assert settings.Q_CLUSTER["timeout"] - 30 >= 2 * erasing._AGE_OUT_SECONDS
+
+
+def test_failed_tasks_of_the_last_week_stay(db: None) -> None:
+    now = timezone.now()
+    for days, is_success in ((6, False), (8, False), (8, True)):
+        stopped = now - timedelta(days=days)
+        Task.objects.create(
+            id=f"{days}{is_success}", name="x", func="x", started=stopped, stopped=stopped, success=is_success
+        )
+    assert tasks.retire()["failures"] == 1
+    assert set(Task.objects.values_list("id", flat=True)) == {"6False", "8True"}
 
 
 def test_keys_of_the_last_day_stay(scene: Scene) -> None:
