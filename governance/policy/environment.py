@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 #: Read by the loader, the shells, the interpreters, and the programs of the tables. `zgrep` and its kin run what GREP,
-#: DIFF, CMP and ZCAT name, and a translation that LANGUAGE leads to is a format string.
+#: DIFF, CMP and ZCAT name, `bzgrep` has the words in `opt` for its own, and a translation that LANGUAGE leads to is a
+#: format string.
 _REFUSED: Final = frozenset(
     """
     PATH HOME IFS ENV BASH_ENV SHELL SHELLOPTS BASHOPTS PS4 PROMPT_COMMAND CDPATH GLOBIGNORE EXECIGNORE USER LOGNAME
     PAGER MANPAGER EDITOR VISUAL BROWSER TMPDIR TMP TEMP
-    GREP EGREP FGREP DIFF CMP ZCAT
+    GREP EGREP FGREP DIFF CMP ZCAT OPT
     LANGUAGE TEXTDOMAINDIR I18NPATH GETCONF_DIR IP_LIB_DIR TC_LIB_DIR TCPDIAG_FILE WORDLIST JQ_LIBRARY_PATH
     MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKEFILES CC CXX CFLAGS CPPFLAGS CXXFLAGS LDFLAGS
     GREP_OPTIONS GREP_COLORS TAR_OPTIONS TAPE RSH POSIXLY_CORRECT RIPGREP_CONFIG_PATH

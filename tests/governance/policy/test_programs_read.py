@@ -129,7 +129,7 @@ def test_scripts_that_read_take_nothing_from_a_commands_environment() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    """GREP EGREP FGREP DIFF CMP ZCAT LANGUAGE TEXTDOMAINDIR GETCONF_DIR IP_LIB_DIR LESSECHO LESSGLOBALTAGS WORDLIST
+    """GREP EGREP FGREP DIFF CMP ZCAT opt LANGUAGE TEXTDOMAINDIR GETCONF_DIR IP_LIB_DIR LESSECHO LESSGLOBALTAGS WORDLIST
     GAWK_PERSIST_FILE OPENSSL_MODULES LIBMOUNT_FSTAB PROC_NET_TCP ZIP CONTAINER_HOST GOAUTH""".split(),  # noqa: SIM905
 )
 def test_no_variable_makes_a_program_another_one(name: str) -> None:
