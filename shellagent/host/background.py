@@ -16,11 +16,14 @@ from typing import Final
 
 import psutil
 
+from shellagent.client.errors import Exit
 from shellagent.host import tree
 from shellagent.host.errors import HostError, StateError
 from shellagent.host.state import PRODUCT, StateFolder, boot_id, write_durably
 
 START_SECONDS: Final = 15.0
+#: After so long another one that holds the folder has said who it is.
+ANOTHER_SECONDS: Final = 5.0
 LOOK_EVERY_SECONDS: Final = 0.05
 LOG_TAIL_BYTES: Final = 4096
 
@@ -113,8 +116,11 @@ def has_died(state: StateFolder) -> bool:
     return state.pid_file.exists() and find(state) is None
 
 
-def start(state: StateFolder, arguments: Sequence[str]) -> Known:
-    """Start `runlocalagent` in the background, its output in the log file. Raises HostError where it ends at once."""
+def start(state: StateFolder, arguments: Sequence[str]) -> tuple[Known, bool]:
+    """Start `runlocalagent` in the background, its output in the log file. Raises HostError where it ends at once.
+
+    Returns the one that runs, and whether it is new: somebody else may have started one at the same moment.
+    """
     state.create()
     command = [sys.executable, str(PRODUCT / "manage.py"), "runlocalagent", "--state-dir", str(state.path), *arguments]
     descriptor = os.open(state.log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -132,16 +138,19 @@ def start(state: StateFolder, arguments: Sequence[str]) -> Known:
         raise StateError(f"The local agent could not be started: {error.strerror}.") from error
     finally:
         os.close(descriptor)
-    deadline = time.monotonic() + START_SECONDS
+    begun = time.monotonic()
+    deadline = begun + START_SECONDS
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise HostError(
-                _last_words(state.log_file, begun_at) or f"It ended at once with code {process.returncode}."
-            )
-        known = find(state)
-        if known is not None and known.pid == process.pid:
-            return known
+        code, known = process.poll(), find(state)
+        if known is not None and (known.pid == process.pid or code == Exit.ANOTHER_INSTANCE):
+            return known, known.pid == process.pid
+        if code not in (None, Exit.ANOTHER_INSTANCE):
+            raise HostError(_last_words(state.log_file, begun_at) or f"It ended at once with code {code}.")
+        if code is not None:
+            deadline = min(deadline, begun + ANOTHER_SECONDS)
         time.sleep(LOOK_EVERY_SECONDS)
+    if process.poll() is not None:
+        raise HostError(_last_words(state.log_file, begun_at) or f"Another one holds {state.path}.")
     raise HostError(f"The local agent did not come up in {START_SECONDS:.0f} s; see {state.log_file}.")
 
 

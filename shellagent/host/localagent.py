@@ -204,10 +204,10 @@ def _code(options: argparse.Namespace) -> str:
 def _start(options: argparse.Namespace) -> int:
     state = state_folder(options)
     known = background.find(state)
-    is_new = known is None
+    is_new = False
     if known is None:
         refuse_root(is_allowed=options.allow_root)
-        known = background.start(state, _start_arguments(options, server_url(options, state.enrolment())))
+        known, is_new = background.start(state, _start_arguments(options, server_url(options, state.enrolment())))
     # One that runs in the foreground, as under `up`, writes to its own standard error.
     log = str(state.log_file) if state.log_file.exists() else None
     verb = "runs" if is_new else "already runs"
@@ -245,7 +245,7 @@ def _restart(options: argparse.Namespace) -> int:
         kept = {"was_running": True, "is_running": True, "pid": known.pid}
         _say(options, kept, f"Process {known.pid} still waits for what runs. Nothing was started; ask again later.")
         return Exit.WAITING
-    started = background.start(state, arguments)
+    started, _is_new = background.start(state, arguments)
     result: dict[str, Any] = {
         "was_running": known is not None,
         "pid": started.pid,
