@@ -29,7 +29,9 @@ def payloads_erase(rows: QuerySet[AuditPayload], now: datetime) -> list[str]:
     fields = {field.attname: field for field in AuditPayload._meta.concrete_fields}
     prepare = preparer(connection.vendor)
     changes, commitments = [], []
-    for number, salt, data in rows.filter(erased_at=None).order_by("pk").values_list("pk", "salt", "data"):
+    # Under a lock: of two that erase at once the second finds nothing left, and names nothing.
+    left = rows.select_for_update().filter(erased_at=None).order_by("pk")
+    for number, salt, data in left.values_list("pk", "salt", "data"):
         commitment = hashlib.sha256(bytes(salt) + bytes(data)).hexdigest()
         commitments.append(commitment)
         changes.append([prepare(fields["erased_at"], now), commitment, len(data), b"", b"", number])

@@ -109,8 +109,9 @@ def payloads_retire(part: AuditErasure.Part, days: int) -> int:
             if not batch:
                 break
             gone = payloads_erase(AuditPayload.objects.filter(pk__in=batch), timezone.now())
-            data = {"part": str(part), "days": days, "removed": len(gone), "commitments": gone}
-            record(Event(Tag.RETENTION_APPLIED, SYSTEM, subject, data=data))
+            if gone:
+                data = {"part": str(part), "days": days, "removed": len(gone), "commitments": gone}
+                record(Event(Tag.RETENTION_APPLIED, SYSTEM, subject, data=data))
         removed += len(gone)
     return removed
 

@@ -2,17 +2,23 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.utils import timezone
 
+from audit.erasing import KINDS_OF, payloads_erase
 from audit.models import AuditErasure, AuditEvent, AuditPayload
+from audit.tags import Tag
 from audit.trail import payloads_of
 from governance.errors import ForbiddenError, ProblemError
 from shellagent.errors import StateError
 from shellagent.models import ShellSession
 from shellagent.protocol import RunOutcome
-from shellagent.services import erasure_decide, erasure_request
+from shellagent.services import erasure_decide, erasure_request, payloads_retire
 from tests.conftest import person
 from tests.shellagent.scene import ALLOWED, ASKED, Scene, report, reread, tags
 
@@ -116,3 +122,23 @@ def test_what_the_api_shows_of_an_erased_session(scene: Scene, ended: ShellSessi
     assert (shown["command"], shown["argv"], shown["env"], shown["reason"]) == (None, None, None, None)
     assert (shown["stdout"], shown["exit_code"], shown["status"]) == ("", 1, "failed")
     assert "/secret" not in json.dumps(shown)
+
+
+def test_two_workers_name_what_aged_out_once(own_scene: Scene) -> None:
+    own_scene.record(report(own_scene.running()))
+    AuditPayload.objects.update(created_at=timezone.now() - timedelta(days=400))
+
+    def second() -> int:
+        try:
+            return payloads_retire(Part.REQUEST, 90)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            gone = payloads_erase(AuditPayload.objects.filter(kind__in=KINDS_OF[Part.REQUEST]), timezone.now())
+            other = pool.submit(second)
+            # Long enough for it to come to what is being erased here.
+            wait([other], timeout=0.5)
+        assert (len(gone), other.result()) == (2, 0)
+    assert not AuditEvent.objects.filter(tag=Tag.RETENTION_APPLIED).exists()
