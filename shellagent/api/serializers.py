@@ -294,7 +294,7 @@ class StatusSerializer(serializers.Serializer[Any]):
         help_text="`late`: events wait to be sealed, or cannot be. `unsound`: the trail is not what was written. "
         "`failed`: it cannot be kept, and nothing new runs.",
     )
-    anchors = AnchorSerializer(many=True, help_text="For people; empty for agents.")
+    anchors = AnchorSerializer(many=True, help_text="For people with `audit.view_audit`; empty for others.")
     kill_switch = StopSerializer(many=True, help_text="Those that are on; empty where nothing is stopped.")
     time = serializers.DateTimeField()
 

@@ -81,3 +81,16 @@ def test_a_clock_that_was_set_back_leaves_no_host_online_for_good(scene: Scene) 
     scene.host.refresh_from_db()
     assert scene.host.last_seen_at is not None
     assert scene.host.last_seen_at <= timezone.now()
+
+
+def test_only_who_may_see_the_trail_is_told_where_it_is_published(busy: Scene, superuser: User, settings: Any) -> None:
+    settings.ATOM_AUDIT_ANCHORS = "https://example.com/hooks/a-secret"
+    told = {
+        name: caller.call("get", STATUS).json["anchors"]
+        for name, caller in {
+            "agent": busy.as_agent(Maturity.AUTONOMOUS),
+            "owner": Caller.logged_in(busy.owner),
+            "superuser": Caller.logged_in(superuser),
+        }.items()
+    }
+    assert {name: len(sinks) for name, sinks in told.items()} == {"agent": 0, "owner": 0, "superuser": 1}
