@@ -195,7 +195,7 @@ def _wait(atom: Atom, options: argparse.Namespace) -> int:
 def _status(atom: Atom, options: argparse.Namespace) -> int:
     status = atom.status()
     _say(options, {"url": atom.url, **status.raw}, lambda: shown.status_text(atom.url, atom.agent(), status))
-    return Exit.OK if any(host.online and host.enabled for host in status.hosts) else Exit.UNAVAILABLE
+    return Exit.OK if status.can_run else Exit.UNAVAILABLE
 
 
 def _cancel(atom: Atom, options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ SLACK_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 #: Problems that stand for a decision against the command, whatever their HTTP status.
-DENYING: Final = ("denied", "not-allowlisted", "suspended")
+DENYING: Final = ("denied", "not-allowlisted", "suspended", "kill-switch")
 
 
 #: Statuses of an answer that says what is wrong with the request.

@@ -73,6 +73,9 @@ def status_text(url: str, agent: Agent, status: Status) -> str:
         lines.append(f"host:   {host.name} is {word}{extra}: {host.running} running, {host.queued} queued")
     if not status.hosts:
         lines.append("host:   none; a person has to give this agent one")
+    for stop in status.kill_switch:
+        what = f"{stop.scope} {stop.subject}".strip()
+        lines.append(f"{painted('stop:', 'red')}   {what}, by {stop.by}: {without_escapes(stop.reason)}")
     waiting = ", ".join(f"{count} {name}" for name, count in status.sessions.items() if count)
     return "\n".join([*lines, f"mine:   {waiting or 'nothing waits or runs'}"])
 

@@ -187,6 +187,16 @@ class HostStatus(NamedTuple):
     last_error: str | None = None
 
 
+class Stop(NamedTuple):
+    """A kill switch that is on. `scope` is `everything`, `host` or `agent`, `subject` the name of which."""
+
+    scope: str
+    subject: str = ""
+    reason: str = ""
+    by: str = ""
+    since: str = ""
+
+
 class Status(NamedTuple):
     """Whether commands can run. `sessions` counts the agent's own by `pending`, `queued`, `claimed` and `running`."""
 
@@ -195,4 +205,12 @@ class Status(NamedTuple):
     worker: str = ""
     audit: str = ""
     time: str = ""
+    kill_switch: tuple[Stop, ...] = ()
     raw: dict[str, Any] = {}
+
+    @property
+    def can_run(self) -> bool:
+        """Whether a host is there and no kill switch is in the way of all of them."""
+        stopped = {stop.subject for stop in self.kill_switch if stop.scope == "host"}
+        is_stopped = any(stop.scope != "host" for stop in self.kill_switch)
+        return not is_stopped and any(host.online and host.enabled and host.name not in stopped for host in self.hosts)

@@ -304,7 +304,8 @@ def _choose(wanted: str, links: list[AgentHost]) -> AgentHost:
             raise NoHostError(f"The host {links[0].host.name} is disabled. An operator has to enable it.")
         raise NoHostError
     if len(usable) > 1:
-        raise HostRequiredError(hosts=[link.host.name for link in links])
+        names = [link.host.name for link in links]
+        raise HostRequiredError(f"{HostRequiredError.__doc__} It may use {', '.join(names)}.", hosts=names)
     return usable[0]
 
 

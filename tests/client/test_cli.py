@@ -46,6 +46,7 @@ def test_what_is_asked(atom: Call, server: StubServer, words: list[str], asked: 
         ((202, {**SESSION, "status": "pending", "approve_url": "http://approve"}), 75, "http://approve"),
         ((202, {**SESSION, "status": "queued", "host_online": False}), 75, "offline"),
         ((403, {"type": "http://x/problems/denied", "status": 403, "detail": "Denied."}), 77, "Denied."),
+        ((403, {"type": "http://x/problems/kill-switch", "status": 403, "detail": "Stopped."}), 77, "Stopped."),
         ((400, {"type": "http://x/problems/not-allowlisted", "status": 400, "detail": "Not listed."}), 77, "Not"),
         ((400, {"type": "http://x/problems/syntax", "detail": "What?", "hint": "Quote it."}), 64, "Quote it."),
         ((413, {"type": "http://x/problems/too-large", "detail": "Over 2 MiB."}), 64, "Over 2 MiB."),
@@ -224,6 +225,24 @@ def test_bytes_that_are_no_text_are_refused_before_they_are_sent(
 ) -> None:
     done = atom(*words)
     assert (done.code, "UTF-8" in done.err, server.calls) == (64, True, [])
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [
+        ({"scope": "everything", "subject": ""}, 69),
+        ({"scope": "agent", "subject": "builder"}, 69),
+        ({"scope": "host", "subject": "web"}, 69),
+        ({"scope": "host", "subject": "other"}, 0),
+    ],
+)
+def test_the_status_tells_of_a_kill_switch(atom: Call, server: StubServer, stop: dict[str, str], code: int) -> None:
+    status = {"hosts": [{"name": "web", "online": True}], "kill_switch": [{**stop, "by": "ann", "reason": "It loops."}]}
+    server.bend("/api/local-agent/status", lambda _: (200, {"sessions": {}, **status}))
+    server.bend("/api/agents", lambda _: (200, {"results": [{"id": 4, "name": "builder", "maturity": "INTERN"}]}))
+    done = atom("status")
+    said = f"{stop['scope']} {stop['subject']}".strip() + ", by ann: It loops."
+    assert (done.code, said in done.out) == (code, True), done.out
 
 
 def test_it_waits_as_long_as_it_takes(atom: Call, server: StubServer) -> None:

@@ -262,6 +262,7 @@ class TestHosts:
         agent_host_set(agent=agent, host=other, actor=SYSTEM)
         answer = scene.as_agent(Maturity.AUTONOMOUS).execute()
         assert (answer.status, answer.problem) == (400, "host-required")
+        assert "here" in answer.json["detail"]
         assert set(answer.json["hosts"]) == {"here", "other"}
         for wanted in ("other", str(other.pk)):
             answer = scene.as_agent(Maturity.AUTONOMOUS).execute(host=wanted)
