@@ -38,8 +38,9 @@ FRESH: Final = timedelta(seconds=10)
 STALE: Final = timedelta(minutes=10)
 _WALK_EVERY: Final = timedelta(days=1)
 _MOST_FINDINGS: Final = 20
-#: The end of an anchor file that is looked at; a note takes some 2,000 bytes.
-_TAIL_BYTES: Final = 16_384
+#: The end of an anchor file that is looked at. A note takes 2,000 bytes at most and two are published a second, so that
+#: between two looks what went missing is not covered by what was sealed after it.
+_TAIL_BYTES: Final = 512 * 1024
 _CONTEXT: Final = b"atom audit verdict 1\n"
 
 Findings = tuple[Finding, ...]
@@ -219,16 +220,20 @@ def _passing(keys: PublicKeys, now: datetime) -> Iterable[Finding]:
 
 
 def _missing_at_the_end(path: Path, keys: PublicKeys) -> int | None:
-    """Return the number of the last checkpoint that a file has of this log, where the database has it not."""
+    """Return the number of the newest checkpoint near a file's end that is of this log and not in the database."""
+    lines: list[str] = []
     with suppress(OSError), path.open("rb") as stream:
         stream.seek(max(0, stream.seek(0, 2) - _TAIL_BYTES))
         lines = stream.read().decode(errors="replace").splitlines(keepends=True)
-        for note in reversed(list(notes_in(lines))):
-            with suppress(NoteError):
-                checkpoint = note_read(note)
-                if checkpoint.log == keys.log and is_note_signed(note, keys):
-                    known = AuditCheckpoint.objects.filter(digest=note_digest(note).hex()).exists()
-                    return None if known else checkpoint.number
+    found = {note_digest(note).hex(): note for note in notes_in(lines)}
+    known = set(AuditCheckpoint.objects.filter(digest__in=list(found)).values_list("digest", flat=True))
+    for digest, note in reversed(found.items()):
+        if digest in known:
+            continue
+        with suppress(NoteError):
+            checkpoint = note_read(note)
+            if checkpoint.log == keys.log and is_note_signed(note, keys):
+                return checkpoint.number
     return None
 
 

@@ -97,6 +97,20 @@ def test_new_tampering_a_trigger_and_a_rollback_are_found_at_the_next_look(
     }
 
 
+def test_a_rollback_is_found_also_where_the_log_has_gone_on_since(sealed: None, tmp_path: Path, settings: Any) -> None:
+    settings.ATOM_AUDIT_ANCHORS = f"file:{tmp_path}/anchors.txt"
+    now = timezone.now()
+    anchors_publish(now)
+    do([*ATTACKS["roll back to an earlier time"].statements(), "DELETE FROM audit_auditcheckpoint WHERE number > 2"])
+    with transaction.atomic():
+        record(Event(Tag.HOST_CHANGED, SYSTEM, SYSTEM))
+    sealing.seal(now)
+    do(["DELETE FROM audit_auditanchor"])
+    anchors_publish(now)
+    found = verdict_update(now)
+    assert "published checkpoints are not in the database" in {finding.what for finding in found.findings}
+
+
 def test_a_forged_verdict_says_nothing(sealed: None) -> None:
     verdict_update(timezone.now())
     row = AuditVerdict.objects.get()
