@@ -113,6 +113,16 @@ def with_receipt(shown: Json, receipt: Receipt | None) -> Json:
     return shown
 
 
+def without_digests(shown: Json) -> Json:
+    """Return a session as who asked for it sees it until it runs: without digests of files that nobody let it read.
+
+    Nor with the digest over all, from which one of them could be found by trying.
+    """
+    if shown["started_at"] is not None or not any(script["sha256"] for script in shown["scripts"]):
+        return shown
+    return {**shown, "digest": "", "scripts": [{**script, "sha256": None} for script in shown["scripts"]]}
+
+
 def scripts_json(paths: Iterable[str], found: list[tuple[int, bytes]] | None) -> list[Json]:
     """Return the scripts of a decision, each with what the host found: a digest, `absent`, or None for not known."""
     known = {item["path"]: item["sha256"] for item in json.loads(found[-1][1])} if found else {}

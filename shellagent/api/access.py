@@ -20,6 +20,7 @@ from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
 from governance.services import user_party
 from shellagent.models import SessionQuerySet, ShellSession
+from shellagent.representation import Json, without_digests
 from shellagent.services import Asker
 
 NO_SESSION = "There is no such session that you may see."
@@ -66,6 +67,14 @@ def visible_sessions(request: Request) -> SessionQuerySet:
     if user.has_perm("shellagent.view_shellsession") or user.has_perm("shellagent.approve"):
         return sessions
     return sessions.filter(Q(agent__owner=user) | Q(requester_user=user))
+
+
+def shown_to(request: Request, shown: Json) -> Json:
+    """Return a session as the caller may see it: digests of scripts that wait are for those who decide."""
+    caller: Any = request.user
+    if caller.has_perm("shellagent.approve") or caller.has_perm("shellagent.view_shellsession"):
+        return shown
+    return without_digests(shown)
 
 
 def visible_session(request: Request, session_id: UUID) -> ShellSession:

@@ -16,7 +16,7 @@ from governance.authentication import AgentCaller
 from governance.errors import ForbiddenError, InvalidError, NotFoundError
 from governance.models import Agent
 from shellagent import limits
-from shellagent.api.access import AgentThrottle, asker, person, visible_session
+from shellagent.api.access import AgentThrottle, asker, person, shown_to, visible_session
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser, BoundedMultiPartParser
 from shellagent.api.serializers import (
     ApproveSerializer,
@@ -64,7 +64,8 @@ class ExecuteView(GenericAPIView[Any]):
         if session.status == Status.DENIED:
             raise denied(session, is_replay=is_replay)
         session = session_wait(session, values["wait_seconds"], waiter=who.scope)
-        response = Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
+        shown = shown_to(request, session_json(session))
+        response = Response(shown, status=200 if Status(session.status).is_terminal else 202)
         if is_replay:
             response["Idempotent-Replayed"] = "true"
         return response

@@ -29,7 +29,7 @@ from shellagent.api.host import message_of
 from shellagent.authentication import host_of_key
 from shellagent.clerk import TOLD, Answer, Call, Listen
 from shellagent.models import Host, ShellSession
-from shellagent.representation import Json, ended_json, kept_json, session_json
+from shellagent.representation import Json, ended_json, kept_json, session_json, without_digests
 from shellagent.services import (
     Asker,
     Kept,
@@ -151,7 +151,7 @@ class _SessionCall(_HotCall):
     def _answer(self, session: ShellSession, shown: Json) -> Answer:
         status = 200 if Status(session.status).is_terminal else 202
         replayed = ((b"idempotent-replayed", b"true"),) if self.is_replay else ()
-        return Answer(status, _json(shown), (_JSON, *replayed))
+        return Answer(status, _json(without_digests(shown)), (_JSON, *replayed))
 
 
 class ExecuteCall(_SessionCall):
@@ -241,7 +241,7 @@ class WaitCall(_SessionCall):
         return None if self._hold(session, listen, asker) else self._answer(session, session_json(session))
 
     def _answer(self, session: ShellSession, shown: Json) -> Answer:
-        return Answer(200, _json(shown), (_JSON,))
+        return Answer(200, _json(without_digests(shown)), (_JSON,))
 
 
 def _up_to_now(session: ShellSession) -> ShellSession:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from audit.pagination import CheckedCursorPagination
 from governance.errors import ForbiddenError
-from shellagent.api.access import caller_party, visible_session, visible_sessions
+from shellagent.api.access import caller_party, shown_to, visible_session, visible_sessions
 from shellagent.api.parsers import BoundedFormParser, BoundedJSONParser
 from shellagent.api.serializers import (
     CancelSerializer,
@@ -63,7 +63,8 @@ class SessionListView(GenericAPIView[Any]):
         # Many of few agents and hosts, each of which is read once.
         sessions = self.get_queryset().select_related(None).prefetch_related("agent", "host")
         page = self.paginate_queryset(_narrowed(sessions, filters.validated_data))
-        return self.get_paginated_response(sessions_json(list(page or []), with_output=False))
+        shown = sessions_json(list(page or []), with_output=False)
+        return self.get_paginated_response([shown_to(request, one) for one in shown])
 
 
 class SessionView(GenericAPIView[Any]):
@@ -78,7 +79,7 @@ class SessionView(GenericAPIView[Any]):
         session_expire(session_id)
         session = visible_session(request, session_id)
         session = session_wait(session, options.validated_data["wait_seconds"], waiter=str(request.user.pk))
-        return Response(session_json(session, encoding=options.validated_data["encoding"]))
+        return Response(shown_to(request, session_json(session, encoding=options.validated_data["encoding"])))
 
 
 class OutputView(GenericAPIView[Any]):
@@ -133,7 +134,8 @@ class CancelView(GenericAPIView[Any]):
         session = session_cancel(
             session=session, actor=caller_party(request), reason=serializer.validated_data.get("reason", "")
         )
-        return Response(session_json(session), status=200 if Status(session.status).is_terminal else 202)
+        status = 200 if Status(session.status).is_terminal else 202
+        return Response(shown_to(request, session_json(session)), status=status)
 
 
 def _narrowed(sessions: SessionQuerySet, wanted: dict[str, Any]) -> SessionQuerySet:

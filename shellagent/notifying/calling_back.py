@@ -11,7 +11,7 @@ from shellagent.notifying import at_rest
 from shellagent.notifying.callbacks import callback_problem
 from shellagent.notifying.models import CallbackSecret, Message, Sink
 from shellagent.notifying.parcels import Parcel
-from shellagent.representation import session_json
+from shellagent.representation import session_json, without_digests
 from shellagent.services.deciding import StoredRequest
 
 #: How long the secret before the last one signs too.
@@ -38,7 +38,7 @@ def callback_parcel(message: Message, now: datetime) -> Parcel:
     secrets = secrets_of(session.agent_id, now)
     if not secrets:
         raise CallbackError("The agent's secret for callbacks is gone.")
-    data = session_json(session)
+    data = without_digests(session_json(session))
     return Parcel(message.name, Sink.Way.WEBHOOK, url, body=body_of(data, now), secrets=secrets)
 
 

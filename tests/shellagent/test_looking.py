@@ -9,7 +9,7 @@ from shellagent.models import ShellSession
 from shellagent.protocol import ABSENT, Looked, ScriptDigest
 from shellagent.services import session_approve
 from shellagent.states import Status
-from tests.shellagent.scene import ASKED, Scene, reread, tags
+from tests.shellagent.scene import ASKED, Caller, Scene, reread, tags
 
 SCRIPT = (Maturity.STUDENT, "python3 /scratch/x.py")
 DIGEST = "ab" * 32
@@ -25,8 +25,14 @@ def test_what_a_host_finds_is_part_of_what_is_approved(scene: Scene, approver: A
     bound = reread(session)
     assert bound.digest != session.digest
     assert tags(session) == ["pending", "scripts_recorded"]
-    shown = scene.as_agent(Maturity.STUDENT).get(f"/api/local-agent/sessions/{session.pk}").json
-    assert shown["scripts"] == [{"path": "/scratch/x.py", "sha256": DIGEST}]
+    address = f"/api/local-agent/sessions/{session.pk}"
+    shown = Caller.logged_in(approver).get(address).json
+    assert (shown["scripts"], shown["digest"]) == ([{"path": "/scratch/x.py", "sha256": DIGEST}], bound.digest)
+    # Nobody has let the agent read that file yet, and a short one can be found by trying.
+    agent = scene.as_agent(Maturity.STUDENT)
+    listed = agent.get("/api/local-agent/sessions").json["results"][0]
+    for seen in (agent.get(address).json, agent.get(f"{address}?wait_seconds=1").json, listed):
+        assert (seen["scripts"], seen["digest"]) == ([{"path": "/scratch/x.py", "sha256": None}], "")
     # Told again, as after an answer that was lost, or anew: the first word stands.
     scene.poll(looked=(Looked(look.id, (ScriptDigest("/scratch/x.py", ABSENT),)),))
     assert reread(session).digest == bound.digest
