@@ -39,7 +39,9 @@ def add_program_actions(actions: Any) -> None:
     connect = _action(actions, "connect", "Connect an AI tool: put the hook into its settings.", CONNECT_EXAMPLES)
     every = PROGRAMS + RECIPES
     connect.add_argument("program", choices=every, metavar="PROGRAM", help=", ".join(every))
-    connect.add_argument("--project", metavar="DIR", help="one project's settings; without it the user's own")
+    connect.add_argument(
+        "--project", type=_folder, metavar="DIR", help="one project's settings; without it the user's own"
+    )
     connect.add_argument(
         "--write", action="store_true", help="write the settings, in place of showing what would change"
     )
@@ -48,7 +50,7 @@ def add_program_actions(actions: Any) -> None:
     doctor = _action(
         actions, "doctor", "Look whether an AI tool could still run commands past governance.", DOCTOR_EXAMPLES
     )
-    doctor.add_argument("--project", metavar="DIR", help="a project whose settings are looked at too")
+    doctor.add_argument("--project", type=_folder, metavar="DIR", help="a project whose settings are looked at too")
     doctor.set_defaults(work_here=_doctor)
 
 
@@ -64,6 +66,12 @@ def _add_manner(parser: Parser) -> None:
     parser.add_argument(
         "--other-folders", action="store_true", help="the host is another machine: do not send the tool's folder"
     )
+
+
+def _folder(text: str) -> str:
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return text
 
 
 def _hook(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@
 
 import http.client
 import json
+import os
 import socket
 import time
 import urllib.parse
@@ -27,6 +28,8 @@ CONNECT_SECONDS: Final = 3.05
 SLACK_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
+#: Variables that name a proxy for others.
+PROXIES: Final = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 #: Problems that stand for a decision against the command, whatever their HTTP status.
 DENYING: Final = ("denied", "not-allowlisted", "suspended", "kill-switch")
 
@@ -286,7 +289,9 @@ def _sentence(url: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"{url} did not answer in time. Is it running, and is the URL right?"
     if isinstance(error, OSError):
-        return f"No server answers at {url}. Is it running, and is the URL right?"
+        proxy = next((name for name in PROXIES if os.environ.get(name)), "")
+        unused = f" It is called directly: {proxy} is not used." if proxy else ""
+        return f"No server answers at {url}. Is it running, and is the URL right?{unused}"
     if isinstance(error, ValueError):
         return f"{url} cannot be called: {error}"
     return f"What {url} answers is not the protocol: {error}. Is the URL right?"

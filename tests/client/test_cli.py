@@ -117,6 +117,9 @@ def test_the_server_is_down(call: Call, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ATOM_KEY", "ata_x")
     done = call("run", "--json", "--", "ls")
     assert (done.code, done.json["process_exit_code"], "Is it running" in done.err) == (69, 69, True)
+    monkeypatch.setenv("ATOM_KEY", "ata_x")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    assert "https_proxy is not used" in call("list").err
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,7 @@ def test_lists_and_answers_for_people(atom: Call, server: StubServer) -> None:
         ["run", "--wait", "nan", "ls"],
         ["run", "--wait=-1", "ls"],
         ["wait", "nonsense"],
+        ["connect", "codex", "--project", "/no/such/folder"],
         ["show", ""],
     ],
 )

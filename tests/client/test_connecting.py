@@ -89,6 +89,7 @@ def test_settings_that_cannot_be_read_are_left_alone(call: Call, machine: Path, 
 
 def test_a_project_has_settings_of_its_own(call: Call, machine: Path, tmp_path: Path) -> None:
     project = tmp_path / "app"
+    project.mkdir()
     done = call("connect", "codex", "--project", str(project), "--write")
     assert done.code == 0
     assert (project / ".codex" / "hooks.json").exists()
