@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from shellagent.client.credentials import KEY_VARIABLE, Access, checked_key, checked_url, find_access
-from shellagent.client.errors import UnavailableError
+from shellagent.client.errors import DeclinedError, UnavailableError
 from shellagent.client.http import Answer, Connection, failure
 from shellagent.client.patience import asked_once, session_patiently
 from shellagent.client.types import Agent, Decision, Offsets, Output, Session, Status
@@ -116,7 +116,10 @@ class Atom:
             "wait_seconds": wait_seconds or None,
         }
         body = {name: value for name, value in wanted.items() if value is not None}
-        headers = {"Idempotency-Key": idempotency_key or new_key()}
+        key = idempotency_key or new_key()
+        if not (key.isascii() and key.isprintable()):
+            raise DeclinedError("An idempotency_key has printable ASCII characters only.", status=400, problem={})
+        headers = {"Idempotency-Key": key}
 
         def ask() -> Answer:
             return self._call("POST", f"{API}/execute", body, hold_seconds=wait_seconds, headers=headers)

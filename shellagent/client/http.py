@@ -131,6 +131,9 @@ class Connection:
             content = _read(response, deadline=begun + limit + SLACK_SECONDS)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
+            if isinstance(error, ValueError):
+                # A header that cannot be sent leaves those before it in the connection, for the next call.
+                self._connection = None
             self._tell(f"{method} {path}: {type(error).__name__}")
             if isinstance(error, OSError) and not isinstance(error, TimeoutError):
                 raise _ConnectionLostError(error, is_reused=is_reused, is_sent=is_sent) from error

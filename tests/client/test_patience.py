@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shellagent.client import Atom, UnavailableError, patience
+from shellagent.client import Atom, DeclinedError, UnavailableError, patience
 from tests.client.conftest import EXECUTE, ONE, SESSION
 from tests.host.server import StubServer
 
@@ -34,6 +34,13 @@ def test_a_request_whose_answer_was_lost_is_sent_again_with_its_key(client: Atom
     assert client.execute("ls").status == "succeeded"
     first, second, third = server.idempotency_keys
     assert first == second == third != ""
+
+
+@pytest.mark.parametrize("key", ["a\n", "\u6f22"])
+def test_a_key_that_no_header_can_carry_is_refused_here(client: Atom, server: StubServer, key: str) -> None:
+    with pytest.raises(DeclinedError, match="printable ASCII"):
+        client.execute("ls", idempotency_key=key)
+    assert server.calls == []
 
 
 def test_a_proxy_that_had_no_answer_leaves_it_open(client: Atom, server: StubServer) -> None:

@@ -97,6 +97,14 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(server: StubServer)
     client.close()
 
 
+def test_a_header_that_cannot_be_sent_does_not_spoil_the_next_call(server: StubServer) -> None:
+    connection = client_module.Connection(server.url, lambda: KEY, agent="test")
+    with pytest.raises(UnavailableError, match="cannot be called"):
+        connection.request("GET", "/api/host/status", headers={"X": "a\nb"})
+    assert connection.request("GET", "/api/host/status").status == 200
+    connection.close()
+
+
 def test_a_lost_answer_of_the_first_call_is_an_error(server: StubServer) -> None:
     client = Client(server.url, KEY)
     server.lose("/api/host/start")
