@@ -100,8 +100,9 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(server: StubServer)
 def test_a_header_that_cannot_be_sent_does_not_spoil_the_next_call(server: StubServer) -> None:
     connection = client_module.Connection(server.url, lambda: KEY, agent="test")
     with pytest.raises(UnavailableError, match="cannot be called"):
-        connection.request("GET", "/api/host/status", headers={"X": "a\nb"})
+        connection.request("GET", "/api/host/nothing", headers={"X": "a\nb"})
     assert connection.request("GET", "/api/host/status").status == 200
+    assert server.calls == ["/api/host/status"]
     connection.close()
 
 
