@@ -52,6 +52,14 @@ class EventSerializer(serializers.ModelSerializer[AuditEvent]):
         return dict(json.loads(event.body))
 
 
+class AskedTimeField(serializers.DateTimeField):
+    """A time in an address, where a plus sign stands for a blank unless it is escaped."""
+
+    default_error_messages = {
+        "invalid": "This is no time such as 2026-11-29T12:00:00Z. In an address a + is written as %2B."
+    }
+
+
 class EventFilterSerializer(serializers.Serializer[Any]):
     tag = serializers.ChoiceField(choices=[item.value for item in Tag], required=False)
     session_id = serializers.UUIDField(required=False)
@@ -59,8 +67,8 @@ class EventFilterSerializer(serializers.Serializer[Any]):
     actor_id = serializers.CharField(required=False, max_length=64)
     subject_type = serializers.CharField(required=False, max_length=16)
     subject_id = serializers.CharField(required=False, max_length=64)
-    after = serializers.DateTimeField(required=False, help_text="At this time or later.")
-    before = serializers.DateTimeField(required=False)
+    after = AskedTimeField(required=False, help_text="At this time or later.")
+    before = AskedTimeField(required=False)
 
 
 class FindingSerializer(serializers.Serializer[Any]):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from audit.api import AskedTimeField
 from shellagent import limits
 from shellagent.services.recording import STREAMS
 from shellagent.states import AuditMode, Status
@@ -143,8 +144,8 @@ class SessionFilterSerializer(serializers.Serializer[Any]):
     agent = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
     host = serializers.CharField(required=False, max_length=60, help_text="Its id or name.")
     category = serializers.CharField(required=False, max_length=10)
-    created_after = serializers.DateTimeField(required=False)
-    created_before = serializers.DateTimeField(required=False)
+    created_after = AskedTimeField(required=False)
+    created_before = AskedTimeField(required=False)
 
 
 class ReadSerializer(serializers.Serializer[Any]):

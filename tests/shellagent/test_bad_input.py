@@ -182,6 +182,7 @@ def test_an_address_where_there_is_nothing(path: str, says: str) -> None:
     [
         ("sessions?status=done", "'done' is none of these: denied, pending, queued"),
         (f"sessions/{UUID(int=1)}/output?after=x", "One offset, or two"),
+        ("sessions?created_after=2026-11-29T12:00:00+00:00", "a + is written as %2B"),
     ],
 )
 def test_a_query_is_told_what_it_may_hold(scene: Scene, query: str, says: str) -> None:
