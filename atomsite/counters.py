@@ -42,6 +42,10 @@ class CountingCache(RedisCache):
         """Count, and return the count. Raises ValueError where nothing is counted under this key."""
         return int(self._either("incr", key, delta, version))
 
+    def delete(self, key: Any, version: Any = None) -> bool:
+        """Forget a value, and return whether there was one."""
+        return bool(self._either("delete", key, version))
+
     def _either(self, name: str, *arguments: Any) -> Any:
         if time.monotonic() >= CountingCache._again_at:
             try:

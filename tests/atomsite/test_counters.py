@@ -33,6 +33,7 @@ def test_without_redis_it_counts_in_memory(cache: CountingCache, caplog: pytest.
     assert [cache.incr("a"), cache.get("a"), cache.get("b", 0)] == [2, 2, 0]
     cache.set("a", 7)
     assert cache.get("a") == 7
+    assert [cache.decr("a"), cache.delete("a"), cache.delete("a")] == [6, True, False]
     with pytest.raises(ValueError, match="not found"):
         cache.incr("b")
     assert [record.getMessage()[:22] for record in caplog.records] == ["Redis cannot be used, "], "once in a pause"
